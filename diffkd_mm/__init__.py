@@ -1,0 +1,19 @@
+"""DiffKD knowledge distillation for OpenMMLab: registered connectors, losses and a distiller.
+
+``import diffkd_mm`` registers everything, so a config needs nothing but
+``custom_imports = dict(imports=['diffkd_mm'])``.
+"""
+
+__version__ = '0.1.0'
+
+from . import (
+    compat,  # noqa: F401  first: config inheritance must work before anything is parsed
+    connectors,
+    datasets,
+    diffusion,
+    distillers,
+    hooks,
+    losses,
+)
+
+__all__ = ['connectors', 'datasets', 'diffusion', 'distillers', 'hooks', 'losses', '__version__']

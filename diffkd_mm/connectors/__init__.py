@@ -1,0 +1,7 @@
+"""Connectors: from a student tensor and a teacher tensor to a pair that is compared."""
+
+from .base import Connector
+from .conv import ConvConnector
+from .diffkd import DiffKDConnector
+
+__all__ = ['Connector', 'ConvConnector', 'DiffKDConnector']

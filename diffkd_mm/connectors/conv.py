@@ -1,0 +1,53 @@
+"""The FitNet connector."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from ..diffusion import Standardization
+from ..registry import MODELS
+from .base import Connector, Losses
+
+
+@MODELS.register_module()
+class ConvConnector(Connector):
+    """Projects the student with a 1×1 conv per level and leaves the teacher as it is.
+
+    FitNet's regressor (Romero et al. 2015, Sec. 2.2), with :class:`MSELoss` the plain feature
+    distillation that DiffKD is compared with.
+
+    Args:
+        student_channels (int): Channels C_s of every student level.
+        teacher_channels (int): Channels C_t of every teacher level.
+        num_levels (int, optional): Number of levels. None: found by the distiller.
+        standardize (str, optional): As in :class:`DiffKDConnector`. Defaults to None.
+    """
+
+    def __init__(
+        self,
+        student_channels: int,
+        teacher_channels: int,
+        num_levels: int | None = None,
+        standardize: str | None = None,
+    ) -> None:
+        super().__init__(student_channels, teacher_channels, num_levels)
+        self.convs = nn.ModuleList(
+            nn.Conv2d(student_channels, teacher_channels, 1) for _ in range(self.num_levels)
+        )
+        self.standardizations = nn.ModuleList(
+            Standardization(teacher_channels, standardize) if standardize else nn.Identity()
+            for _ in range(self.num_levels)
+        )
+
+    def forward(
+        self, students: Sequence[Tensor], teachers: Sequence[Tensor]
+    ) -> tuple[list[Tensor], list[Tensor], Losses]:
+        """Projects maps (B, C_s, H, W) to (B, C_t, H, W).
+
+        Raises:
+            DistillationError: If the levels differ from what the connector was built for.
+        """
+        self.check_levels(students, teachers)
+        refined = [conv(x) for conv, x in zip(self.convs, students)]
+        targets = [standardize(x) for standardize, x in zip(self.standardizations, teachers)]
+        return refined, targets, {}

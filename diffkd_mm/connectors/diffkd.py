@@ -1,0 +1,252 @@
+"""The DiffKD connector: denoises student features before they are compared (DiffKD, Sec. 3)."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ..diffusion import DDIMSampler, Standardization
+from ..diffusion.layers import build_norm
+from ..errors import DistillationError
+from ..registry import MODELS, build_model
+from .base import Connector, Losses
+from .checkpointing import checkpoint_without_norm_update
+
+
+class DiffKDLevel(nn.Module):
+    """DiffKD for one level: its options are those of :class:`DiffKDConnector`."""
+
+    def __init__(
+        self,
+        student_channels: int,
+        teacher_channels: int,
+        latent_channels: int | None,
+        denoiser: dict,
+        noise_adapter: dict | None,
+        output_projection: bool,
+        standardize: str | None,
+        norm_cfg: dict,
+    ) -> None:
+        super().__init__()
+        channels = latent_channels or teacher_channels
+        self.standardization = (
+            Standardization(teacher_channels, standardize) if standardize is not None else None
+        )
+        self.autoencoder = None
+        if latent_channels is not None:
+            self.autoencoder = build_model(
+                dict(
+                    type='LinearAutoencoder',
+                    in_channels=teacher_channels,
+                    latent_channels=channels,
+                    norm_cfg=norm_cfg,
+                )
+            )
+        network = dict(channels=channels, norm_cfg=norm_cfg)
+        self.student_projection = nn.Conv2d(student_channels, channels, 1)
+        self.noise_adapter = None
+        if noise_adapter is not None:
+            self.noise_adapter = build_model({**network, **noise_adapter})
+        self.denoiser = build_model({**network, **denoiser})
+        self.output_projection: nn.Module = nn.Identity()
+        if output_projection:
+            self.output_projection = nn.Sequential(
+                nn.Conv2d(channels, channels, 1), build_norm(norm_cfg, channels)
+            )
+
+
+@MODELS.register_module()
+class DiffKDConnector(Connector):
+    """Refines student features with a diffusion model trained on teacher features.
+
+    Per level (DiffKD, Sec. 3 and Fig. 3): the teacher feature, compressed by the autoencoder if
+    there is one, trains the denoiser with ``loss_diff`` (eq. 5) and is the target. The projected
+    student feature gets the noise it lacks from the noise adapter (eq. 8), is denoised by N DDIM
+    steps and projected once more. Feature maps of any size and vectors (B, C) are accepted.
+
+    Gradients: none into the teacher. The distillation loss reaches student, projections, adapter
+    and (by default) denoiser; ``loss_diff`` the denoiser only; ``loss_ae`` the autoencoder only.
+
+    Args:
+        student_channels (int): Channels C_s of every student level.
+        teacher_channels (int): Channels C_t of every teacher level.
+        num_levels (int, optional): Number of levels. None: found by the distiller, which runs the
+            student once on a blank image.
+        shared (bool): One set of modules for all levels. Defaults to False: one per level.
+        latent_channels (int, optional): Channels C of the autoencoder's latent. Defaults to None,
+            which means no autoencoder: C = C_t.
+        denoiser (dict, optional): Defaults to ``dict(type='BottleneckDenoiser')``; for vectors
+            ``dict(type='VectorDenoiser')``.
+        noise_adapter (dict, optional): Defaults to ``dict(type='NoiseAdapter')``; for vectors
+            ``dict(type='VectorNoiseAdapter')``. None: no adapter and no noise (Table 11).
+        num_inference_steps (int): Score evaluations N. Defaults to 5.
+        output_projection (bool): 1×1 conv and norm after the denoising. Defaults to True, as in
+            the authors' code.
+        standardize (str, optional): ``'channel'`` or ``'scale'``: standardise the teacher feature
+            before it is diffused and compared, see :class:`Standardization`. Defaults to None, as
+            in the paper.
+        kd_trains_denoiser (bool): Whether the distillation loss trains the denoiser's parameters
+            too, as in the authors' code, or only passes through it. Defaults to True.
+        norm_cfg (dict, optional): Normalisation of all modules. Defaults to ``dict(type='BN')``.
+        with_cp (bool): Activation checkpointing: every denoiser evaluation is repeated in the
+            backward pass instead of being stored. Defaults to False.
+        loss_diff_weight (float): λ1 of eq. 9. Defaults to 1.0.
+        loss_ae_weight (float): λ2 of eq. 9. Defaults to 1.0.
+    """
+
+    def __init__(
+        self,
+        student_channels: int,
+        teacher_channels: int,
+        num_levels: int | None = None,
+        shared: bool = False,
+        latent_channels: int | None = None,
+        denoiser: dict | None = None,
+        noise_adapter: dict | None = dict(type='NoiseAdapter'),  # noqa: B006  None means off
+        num_inference_steps: int = 5,
+        output_projection: bool = True,
+        standardize: str | None = None,
+        kd_trains_denoiser: bool = True,
+        norm_cfg: dict | None = None,
+        with_cp: bool = False,
+        loss_diff_weight: float = 1.0,
+        loss_ae_weight: float = 1.0,
+    ) -> None:
+        super().__init__(student_channels, teacher_channels, num_levels)
+        self.kd_trains_denoiser = kd_trains_denoiser
+        self.with_cp = with_cp
+        self.loss_diff_weight = loss_diff_weight
+        self.loss_ae_weight = loss_ae_weight
+        self.sampler = DDIMSampler(num_inference_steps)
+        self.levels = nn.ModuleList(
+            DiffKDLevel(
+                student_channels,
+                teacher_channels,
+                latent_channels,
+                denoiser or dict(type='BottleneckDenoiser'),
+                noise_adapter,
+                output_projection,
+                standardize,
+                norm_cfg or dict(type='BN'),
+            )
+            for _ in range(1 if shared else self.num_levels)
+        )
+
+    def forward(
+        self, students: Sequence[Tensor], teachers: Sequence[Tensor]
+    ) -> tuple[list[Tensor], list[Tensor], Losses]:
+        """Refines the student's levels.
+
+        Args:
+            students (Sequence[Tensor]): One tensor of shape (B, C_s, H, W) or (B, C_s) per level.
+            teachers (Sequence[Tensor]): One tensor of shape (B, C_t, H, W) or (B, C_t) per level.
+
+        Returns:
+            tuple: Refined student features and targets, each one tensor of shape (B, C, H, W) or
+            (B, C) per level, and a dict with ``loss_diff``, ``loss_ae`` (with an autoencoder) and
+            ``noise_weight`` (the mean γ, with an adapter; not a loss), summed over the levels but
+            for the mean γ.
+
+        Raises:
+            DistillationError: If the levels differ from what the connector was built for.
+        """
+        self.check_levels(students, teachers)
+        self._check_batch(students)
+        latents, losses = self._encode_and_diffuse(teachers)
+        refined, noise_weights = [], []
+        for i, (student, latent) in enumerate(zip(students, latents)):
+            feature, noise_weight = self._denoise(self._level(i), _as_map(student))
+            refined.append(feature)
+            if noise_weight is not None:
+                noise_weights.append(noise_weight.mean())
+        if noise_weights:
+            losses['noise_weight'] = torch.stack(noise_weights).mean().detach()
+        is_map = students[0].dim() == 4
+        if not is_map:
+            refined, latents = ([x.flatten(1) for x in xs] for xs in (refined, latents))
+        return refined, latents, losses
+
+    def _check_batch(self, students: Sequence[Tensor]) -> None:
+        for i, student in enumerate(students):
+            if student.numel() == student.size(1) and any(
+                isinstance(module, _BatchNorm) for module in self.modules()
+            ):
+                raise DistillationError(
+                    f'level {i} is a single value per channel (shape {tuple(student.shape)}), '
+                    'which batch normalisation cannot train on. Use a larger image or batch.'
+                )
+
+    def teacher_losses(self, teachers: Sequence[Tensor]) -> Losses:
+        """``loss_diff`` and ``loss_ae``: everything that needs the teacher alone (warm start)."""
+        return self._encode_and_diffuse(teachers)[1]
+
+    def _level(self, index: int) -> DiffKDLevel:
+        return self.levels[index if len(self.levels) > 1 else 0]
+
+    def _encode_and_diffuse(self, teachers: Sequence[Tensor]) -> tuple[list[Tensor], Losses]:
+        """Targets of all levels and the losses that train autoencoder and denoiser."""
+        latents, losses_diff, losses_ae = [], [], []
+        for i, teacher in enumerate(teachers):
+            level = self._level(i)
+            target = _as_map(teacher).detach()
+            if level.standardization is not None:
+                target = level.standardization(target)
+            if level.autoencoder is not None:
+                latent, reconstruction = level.autoencoder(target)
+                losses_ae.append(F.mse_loss(reconstruction.float(), target.float()))
+                target = latent.detach()
+            target = target.float()
+            losses_diff.append(self._diffusion_loss(level.denoiser, target))
+            latents.append(target)
+        losses = dict(loss_diff=self.loss_diff_weight * sum(losses_diff))
+        if losses_ae:
+            losses['loss_ae'] = self.loss_ae_weight * sum(losses_ae)
+        return latents, losses
+
+    def _diffusion_loss(self, denoiser: nn.Module, latent: Tensor) -> Tensor:
+        """MSE(Φ(x_t, t), ε) with one random timestep per sample (eq. 5)."""
+        noise = torch.randn_like(latent)
+        timesteps = torch.randint(
+            self.sampler.num_train_timesteps, (latent.size(0),), device=latent.device
+        )
+        noisy = self.sampler.add_noise(latent, noise, timesteps)
+        return F.mse_loss(self._predict_noise(denoiser, noisy, timesteps).float(), noise)
+
+    def _denoise(self, level: DiffKDLevel, student: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Projected, noised and denoised student feature, and γ of shape (B,)."""
+        sample = level.student_projection(student).float()
+        noise_weight = None
+        if level.noise_adapter is not None:
+            sample, noise_weight = level.noise_adapter(sample, torch.randn_like(sample))
+        denoiser = level.denoiser if self.kd_trains_denoiser else _Frozen(level.denoiser)
+        sample = self.sampler.denoise(
+            sample, lambda x, timesteps: self._predict_noise(denoiser, x, timesteps)
+        )
+        return level.output_projection(sample), noise_weight
+
+    def _predict_noise(self, denoiser, x: Tensor, timesteps: Tensor) -> Tensor:
+        if self.with_cp and torch.is_grad_enabled():
+            return checkpoint_without_norm_update(denoiser, x, timesteps)
+        return denoiser(x, timesteps)
+
+
+class _Frozen:
+    """Calls a module with its parameters as constants: gradients pass through, none arrive."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+        self.parameters = {name: p.detach() for name, p in module.named_parameters()}
+
+    def __call__(self, *args: Tensor) -> Tensor:
+        return functional_call(self.module, self.parameters, args)
+
+    def modules(self):
+        return self.module.modules()
+
+
+def _as_map(x: Tensor) -> Tensor:
+    """Vectors (B, C) as maps (B, C, 1, 1)."""
+    return x if x.dim() == 4 else x[:, :, None, None]

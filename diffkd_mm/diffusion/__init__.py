@@ -1,0 +1,17 @@
+"""The mathematics of DiffKD in plain PyTorch."""
+
+from .autoencoder import LinearAutoencoder
+from .ddim import DDIMSampler
+from .denoisers import BottleneckDenoiser, VectorDenoiser
+from .noise_adapter import NoiseAdapter, VectorNoiseAdapter
+from .standardization import Standardization
+
+__all__ = [
+    'BottleneckDenoiser',
+    'DDIMSampler',
+    'LinearAutoencoder',
+    'NoiseAdapter',
+    'Standardization',
+    'VectorDenoiser',
+    'VectorNoiseAdapter',
+]

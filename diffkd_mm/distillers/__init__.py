@@ -1,0 +1,7 @@
+"""The distiller and its parts."""
+
+from .distiller import Distiller
+from .point import DistillationPoint
+from .teacher import FrozenTeacher
+
+__all__ = ['DistillationPoint', 'Distiller', 'FrozenTeacher']

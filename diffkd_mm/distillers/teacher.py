@@ -1,0 +1,236 @@
+"""The frozen teacher: found by its config, loaded strictly, kept out of everything but ``.to``."""
+
+import hashlib
+import pickle
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.dist import barrier, is_main_process
+from mmengine.hub import get_config
+from mmengine.logging import HistoryBuffer, print_log
+from mmengine.registry import MODELS as MMENGINE_MODELS
+from torch import Tensor, nn
+
+from ..errors import DistillationError
+
+
+def load_config(config: str | dict) -> Config:
+    """Loads a model's config.
+
+    Args:
+        config (str | dict): Path of a config file, ``'package::path'`` for a config that an
+            OpenMMLab package ships, or a dict with the key ``model``.
+
+    Returns:
+        Config: The config.
+
+    Raises:
+        DistillationError: If there is no such config or it has no ``model``.
+    """
+    try:
+        if isinstance(config, dict):
+            cfg = Config(config)
+        elif '::' in config:
+            # Inheritance finds the package, and unlike the hub it never installs one.
+            cfg = Config.fromstring(f'_base_ = {config!r}', '.py')
+        else:
+            cfg = Config.fromfile(config)
+    except (FileNotFoundError, ModuleNotFoundError, ValueError, AssertionError) as error:
+        raise DistillationError(f'teacher: cannot load the config {config!r}: {error}') from error
+    if 'model' not in cfg:
+        raise DistillationError(f"teacher: the config {config!r} has no 'model'.")
+    return cfg
+
+
+def zoo_checkpoint(config: str | dict) -> str:
+    """URL of the weights that the metafile of an installed package lists for a config.
+
+    Args:
+        config (str): Config as ``'package::path'``.
+
+    Returns:
+        str: The URL.
+
+    Raises:
+        DistillationError: If the config is not a package's or the metafile lists no weights.
+    """
+    if not isinstance(config, str) or '::' not in config:
+        raise DistillationError(
+            "teacher: checkpoint='zoo' needs a config of an installed package, such as "
+            "'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'; give the path or URL of the "
+            'checkpoint instead.'
+        )
+    load_config(config)  # first: asked for a missing package, the hub would install it
+    try:
+        weights = get_config(config, pretrained=True).get('model_path')
+    except AssertionError:
+        weights = None
+    if not weights:
+        raise DistillationError(
+            f'teacher: the metafile of {config.split("::")[0]} lists no weights for {config!r}; '
+            'give the path or URL of the checkpoint.'
+        )
+    return weights
+
+
+def load_checkpoint_file(checkpoint: str, trust: bool = False) -> dict[str, Tensor]:
+    """Reads the weights in a checkpoint file.
+
+    Args:
+        checkpoint (str): Path or http(s) URL. A URL is downloaded once, by the main process.
+        trust (bool): Allow the file to run code when it is read (full pickle). Defaults to False.
+
+    Returns:
+        dict[str, Tensor]: The model's state dict on the CPU, without distillation modules.
+
+    Raises:
+        DistillationError: If the file is missing, truncated, not a checkpoint or not safe.
+    """
+    is_url = checkpoint.startswith(('http://', 'https://'))
+    try:
+        path = _download(checkpoint) if is_url else Path(checkpoint)
+    except Exception as error:
+        raise DistillationError(
+            f'teacher: cannot download {checkpoint!r}: {error}. Download it by other means and '
+            'give its path.'
+        ) from error
+    if not path.is_file():
+        raise DistillationError(
+            f'teacher: there is no checkpoint {str(path)!r} (relative paths start at the current '
+            'directory).'
+        )
+    try:
+        loaded = _load_pickle(path, trust)
+    except pickle.UnpicklingError as error:
+        if 'weights_only' not in str(error).lower() and 'Unsupported' not in str(error):
+            raise DistillationError(_broken(path, error)) from error
+        raise DistillationError(
+            f'teacher: {str(path)!r} holds more than weights ({str(error).splitlines()[0]}), and '
+            'reading it could run code of its author. If you trust its origin, set '
+            'teacher=dict(..., trust_checkpoint=True).'
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, AttributeError, KeyError) as error:
+        raise DistillationError(_broken(path, error)) from error
+    state_dict = loaded.get('state_dict', loaded) if isinstance(loaded, dict) else None
+    if not state_dict or not all(isinstance(x, Tensor) for x in state_dict.values()):
+        raise DistillationError(f'teacher: {str(path)!r} is not a checkpoint of a model.')
+    weights = {k.removeprefix('module.'): v for k, v in state_dict.items()}
+    return {k: v for k, v in weights.items() if not k.startswith('distillation.')}
+
+
+def _broken(path: Path, error: Exception) -> str:
+    return (
+        f'teacher: {str(path)!r} cannot be read as a checkpoint; is it complete '
+        f'({path.stat().st_size} bytes)? {str(error).splitlines()[0] if str(error) else error!r}'
+    )
+
+
+def _download(url: str) -> Path:
+    """Downloads into PyTorch's checkpoint cache; the other processes wait for the main one."""
+    folder = Path(torch.hub.get_dir()) / 'checkpoints'
+    # Files of one name from different places must not be taken for each other.
+    digest = hashlib.sha256(url.encode()).hexdigest()[:8]
+    path = folder / f'{digest}-{url.rsplit("/", 1)[-1]}'
+    if not path.exists() and is_main_process():
+        folder.mkdir(parents=True, exist_ok=True)
+        print_log(f'Downloading the teacher from {url}', logger='current')
+        torch.hub.download_url_to_file(url, str(path))
+    barrier()
+    return path
+
+
+def _load_pickle(path: Path, trust: bool) -> Any:
+    if trust:
+        return torch.load(path, map_location='cpu', weights_only=False)
+    with ExitStack() as stack:
+        if hasattr(torch.serialization, 'safe_globals'):
+            stack.enter_context(torch.serialization.safe_globals(_training_state_types()))
+        return torch.load(path, map_location='cpu', weights_only=True)
+
+
+def _training_state_types() -> list:
+    """What MMEngine writes into a training checkpoint beside tensors: logs, as NumPy arrays."""
+    reconstruct = np.array(0).__reduce__()[0]
+    scalar = np.float64(0).__reduce__()[0]
+    dtypes = {type(np.dtype(x)) for x in ('f8', 'f4', 'i8', 'i4', 'b1')}
+    return [HistoryBuffer, np.ndarray, np.dtype, reconstruct, scalar, getattr, *dtypes]
+
+
+class FrozenTeacher:
+    """A teacher that is built and loaded on demand and frozen ever after.
+
+    It is not a module, so that it stays out of ``state_dict``, optimizer, DDP and the averaged
+    copies of EMA; copies of a distiller share it.
+
+    Args:
+        config (str | dict): See :func:`load_config`.
+        checkpoint (str): Path or URL of its weights, or ``'zoo'`` for those that the metafile of
+            the config's package lists.
+        trust_checkpoint (bool): Allow a checkpoint that can run code. Defaults to False.
+    """
+
+    def __init__(self, config: str | dict, checkpoint: str, trust_checkpoint: bool = False) -> None:
+        self.config = config
+        self.checkpoint = checkpoint
+        self.trust_checkpoint = trust_checkpoint
+        self.model: nn.Module | None = None
+
+    def build(self, device: torch.device) -> nn.Module:
+        """Builds the teacher, loads its weights and moves it to a device.
+
+        Raises:
+            DistillationError: If config and checkpoint do not fit.
+        """
+        cfg = load_config(self.config)
+        model_cfg = dict(cfg.model)
+        if 'data_preprocessor' in cfg:
+            model_cfg.setdefault('data_preprocessor', cfg.data_preprocessor)
+        if cfg.get('default_scope'):
+            model_cfg['_scope_'] = cfg.default_scope
+        model = MMENGINE_MODELS.build(model_cfg)
+        checkpoint = self.checkpoint
+        if checkpoint == 'zoo':
+            checkpoint = zoo_checkpoint(self.config)
+        self._load(model, load_checkpoint_file(checkpoint, self.trust_checkpoint), checkpoint)
+        self.model = model.eval().requires_grad_(False).to(device)
+        return self.model
+
+    def _load(self, model: nn.Module, weights: dict[str, Tensor], checkpoint: str) -> None:
+        expected = model.state_dict()
+        missing = sorted(k for k in expected if k not in weights and 'num_batches' not in k)
+        try:
+            result = model.load_state_dict(weights, strict=False)
+        except RuntimeError as error:
+            raise DistillationError(
+                f'teacher: {checkpoint!r} does not fit {self._name()}: '
+                f'{str(error).splitlines()[1].strip()}'
+            ) from error
+        # A model may translate old names while it loads, hence its own list and not ours alone.
+        missing = [k for k in result.missing_keys if k in missing]
+        if missing:
+            raise DistillationError(
+                f'teacher: {checkpoint!r} does not fit {self._name()}: {len(missing)} of '
+                f'{len(expected)} tensors are missing, e.g. {", ".join(missing[:3])}.'
+            )
+        if result.unexpected_keys:
+            print_log(
+                f'teacher: {checkpoint!r} has {len(result.unexpected_keys)} tensors that its '
+                f'config does not use, e.g. {", ".join(result.unexpected_keys[:3])}.',
+                logger='current',
+            )
+
+    def _name(self) -> str:
+        return repr(self.config) if isinstance(self.config, str) else 'its config'
+
+    def apply(self, fn: Callable[[Tensor], Tensor]) -> None:
+        """Applies what ``Module._apply`` applies: moves and casts the teacher, if it is built."""
+        if self.model is not None:
+            self.model._apply(fn)
+
+    def __deepcopy__(self, memo: dict) -> 'FrozenTeacher':
+        return self

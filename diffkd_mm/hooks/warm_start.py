@@ -1,0 +1,80 @@
+"""Training the denoisers on teacher features alone before the student's first step."""
+
+import torch
+import torch.distributed as dist
+from mmengine.dist import get_world_size
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from torch import nn
+
+from ..registry import HOOKS
+
+
+@HOOKS.register_module()
+class WarmStartHook(Hook):
+    """Trains autoencoders and denoisers on teacher features before training begins.
+
+    In a joint training of a few thousand steps the denoiser is still untrained while its output is
+    compared with the teacher; the paper's schedules are far longer. Nothing of the student is
+    touched. Skipped when training is resumed. Not in the paper.
+
+    Args:
+        num_iters (int): Steps, over the batches of the training set.
+        lr (float): Learning rate of Adam. Defaults to 1e-3.
+        interval (int): Steps between two log lines. Defaults to 100.
+    """
+
+    def __init__(self, num_iters: int, lr: float = 1e-3, interval: int = 100) -> None:
+        self.num_iters = num_iters
+        self.lr = lr
+        self.interval = interval
+
+    def before_train(self, runner: Runner) -> None:
+        """Runs the warm start.
+
+        Args:
+            runner (Runner): The runner, whose model is a :class:`Distiller`.
+        """
+        if runner.iter > 0:
+            return
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        runner.logger.info(f'Warm start: {self.num_iters} steps on teacher features')
+        optimizer: torch.optim.Optimizer | None = None
+        distillation = model.distillation.train()
+        step = 0
+        while step < self.num_iters:
+            for data in runner.train_dataloader:
+                data = model.data_preprocessor(data, True)
+                losses = model.teacher_losses(**data)
+                loss = sum(losses.values())
+                if optimizer is None:
+                    optimizer = torch.optim.Adam(_reached(loss, distillation), lr=self.lr)
+                optimizer.zero_grad()
+                loss.backward()
+                _average_gradients(optimizer)
+                optimizer.step()
+                step += 1
+                if step % self.interval == 0 or step == self.num_iters:
+                    values = ', '.join(f'{k} {v.item():.4f}' for k, v in losses.items())
+                    runner.logger.info(f'Warm start [{step}/{self.num_iters}] {values}')
+                if step == self.num_iters:
+                    break
+        distillation.zero_grad()
+
+
+def _reached(loss: torch.Tensor, module: nn.Module) -> list[nn.Parameter]:
+    """The parameters that the loss has a gradient for."""
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    gradients = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+    return [p for p, gradient in zip(parameters, gradients) if gradient is not None]
+
+
+def _average_gradients(optimizer: torch.optim.Optimizer) -> None:
+    """What DDP does in its backward pass, which this loss does not go through."""
+    if get_world_size() == 1:
+        return
+    for group in optimizer.param_groups:
+        for parameter in group['params']:
+            dist.all_reduce(parameter.grad)
+            parameter.grad /= get_world_size()

@@ -1,0 +1,74 @@
+"""Mean squared error, plain and weighted by the teacher's attention."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..registry import MODELS
+
+
+def spatial_attention(feature: Tensor, tau: float = 0.5) -> Tensor:
+    """Spatial attention H·W·softmax(mean_c |F| / τ) (FGD, Yang et al. 2022, eq. 4 and 6).
+
+    Args:
+        feature (Tensor): Feature of shape (B, C, H, W).
+        tau (float): Temperature τ. Defaults to 0.5.
+
+    Returns:
+        Tensor: Weights of shape (B, 1, H, W) whose mean is 1.
+    """
+    batch, _, height, width = feature.shape
+    logits = feature.float().abs().mean(dim=1).flatten(1) / tau
+    return height * width * logits.softmax(dim=1).view(batch, 1, height, width)
+
+
+def channel_attention(feature: Tensor, tau: float = 0.5) -> Tensor:
+    """Channel attention C·softmax(mean_{hw} |F| / τ) (FGD, eq. 5 and 7).
+
+    Args:
+        feature (Tensor): Feature of shape (B, C, H, W).
+        tau (float): Temperature τ. Defaults to 0.5.
+
+    Returns:
+        Tensor: Weights of shape (B, C, 1, 1) whose mean is 1.
+    """
+    logits = feature.float().abs().mean(dim=(2, 3)) / tau
+    return feature.size(1) * logits.softmax(dim=1)[:, :, None, None]
+
+
+_ATTENTION = dict(spatial=spatial_attention, channel=channel_attention)
+
+
+@MODELS.register_module()
+class MSELoss(nn.Module):
+    """Mean over all elements of A·(refined − target)².
+
+    Without attention A = 1: the paper's distance for features. With it this is our reading of
+    "DiffKD†", for which the paper (Sec. 4.2) gives no formula: A is FGD's attention map of the
+    target, without gradient.
+
+    Args:
+        attention (str, optional): ``'spatial'`` or ``'channel'``. Defaults to None.
+        tau (float): Temperature of the attention. Defaults to 0.5.
+        loss_weight (float): Weight of the loss. Defaults to 1.0.
+
+    Raises:
+        ValueError: If the attention is unknown.
+    """
+
+    def __init__(
+        self, attention: str | None = None, tau: float = 0.5, loss_weight: float = 1.0
+    ) -> None:
+        super().__init__()
+        if attention is not None and attention not in _ATTENTION:
+            raise ValueError(f"attention={attention!r} must be None, 'spatial' or 'channel'.")
+        self.attention = attention
+        self.tau = tau
+        self.loss_weight = loss_weight
+
+    def forward(self, refined: Tensor, target: Tensor) -> Tensor:
+        """Compares two tensors of the same shape; (B, C, H, W) if there is attention."""
+        refined, target = refined.float(), target.float().detach()
+        if self.attention is None:
+            return self.loss_weight * F.mse_loss(refined, target)
+        weight = _ATTENTION[self.attention](target, self.tau)
+        return self.loss_weight * (weight * (refined - target).square()).mean()

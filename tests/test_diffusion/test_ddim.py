@@ -1,0 +1,80 @@
+import math
+
+import pytest
+import torch
+from diffusers import DDIMScheduler
+
+from diffkd_mm.diffusion import DDIMSampler
+
+
+def diffusers_scheduler(num_inference_steps):
+    scheduler = DDIMScheduler(
+        num_train_timesteps=1000,
+        beta_start=1e-4,
+        beta_end=0.02,
+        beta_schedule='linear',
+        clip_sample=False,
+        set_alpha_to_one=True,
+    )
+    # The walk covers the lower half of a schedule of twice the steps.
+    scheduler.set_timesteps(2 * num_inference_steps)
+    return scheduler
+
+
+@pytest.mark.parametrize('num_inference_steps', [1, 3, 5, 10, 20])
+def test_walk_agrees_with_diffusers(num_inference_steps):
+    sampler = DDIMSampler(num_inference_steps)
+    scheduler = diffusers_scheduler(num_inference_steps)
+    timesteps = scheduler.timesteps[num_inference_steps:]
+    assert sampler.timesteps == timesteps.tolist()
+
+    torch.manual_seed(0)
+    weight = torch.randn(6, 6, dtype=torch.float64) / 6
+
+    def predict_noise(x, t):
+        return torch.tanh(torch.einsum('oc,bchw->bohw', weight, x)) * (
+            1 + t.double().view(-1)[0] / 1000
+        )
+
+    start = torch.randn(2, 6, 4, 5, dtype=torch.float64)
+    expected = start
+    for t in timesteps:
+        expected = scheduler.step(predict_noise(expected, t), t, expected).prev_sample
+    actual = sampler.denoise(start, predict_noise)
+    assert actual.dtype == torch.float64
+    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-6)
+
+
+def test_timesteps_of_the_paper():
+    assert DDIMSampler(5).timesteps == [400, 300, 200, 100, 0]
+
+
+def test_add_noise_agrees_with_diffusers():
+    torch.manual_seed(0)
+    x, noise = torch.randn(2, 4, 3, 5, 5, dtype=torch.float64).unbind(0)
+    t = torch.tensor([0, 17, 500, 999])
+    expected = diffusers_scheduler(5).add_noise(x, noise, t)
+    torch.testing.assert_close(DDIMSampler().add_noise(x, noise, t), expected, rtol=0, atol=1e-6)
+
+
+def test_schedule_closed_form():
+    alphas_cumprod = DDIMSampler().alphas_cumprod
+    log = sum(math.log1p(-(1e-4 + (0.02 - 1e-4) * i / 999)) for i in range(1000))
+    assert alphas_cumprod.dtype == torch.float32
+    assert alphas_cumprod[0].item() == pytest.approx(1 - 1e-4, abs=1e-7)
+    assert alphas_cumprod[-1].item() == pytest.approx(math.exp(log), rel=1e-4)
+
+
+def test_true_noise_gives_the_clean_sample():
+    """With the noise that was added, the walk from the first timestep ends where it began."""
+    torch.manual_seed(0)
+    sampler = DDIMSampler(5)
+    x, noise = torch.randn(2, 3, 4, 2, 2, dtype=torch.float64).unbind(0)
+    noisy = sampler.add_noise(x, noise, torch.full((3,), sampler.timesteps[0]))
+    torch.testing.assert_close(sampler.denoise(noisy, lambda *_: noise), x, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize('num_inference_steps', [0, -1, 501])
+def test_impossible_number_of_steps(num_inference_steps):
+    with pytest.raises(ValueError, match=f'num_inference_steps={num_inference_steps}'):
+        DDIMSampler(num_inference_steps)

@@ -1,0 +1,356 @@
+from copy import deepcopy
+
+import pytest
+import tiny
+import torch
+from mmengine.model import ExponentialMovingAverage
+from mmengine.optim import OptimWrapper, build_optim_wrapper
+from mmengine.runner.checkpoint import load_state_dict
+from torch import nn
+
+from diffkd_mm.errors import DistillationError
+
+
+@pytest.fixture
+def distiller(teacher_checkpoint):
+    model = tiny.build(tiny.distiller(teacher_checkpoint))
+    model.init_weights()
+    return model.train()
+
+
+def train_step(model, data=None):
+    optimizer = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.01))
+    return model.train_step(data or tiny.batch(), optimizer)
+
+
+def hooks_of(model):
+    return sum(len(m._forward_hooks) for m in model.modules())
+
+
+class TestTraining:
+    def test_losses_keep_and_get_their_names(self, distiller):
+        log = train_step(distiller)
+        assert set(log) == {
+            'loss',
+            'loss_cls',
+            'loss_bbox',
+            'fpn.loss_kd',
+            'fpn.loss_diff',
+            'fpn.noise_weight',
+            'reg.loss_kd',
+        }
+        parts = [v for k, v in log.items() if 'loss_' in k]
+        torch.testing.assert_close(log['loss'], sum(parts))
+
+    def test_student_losses_are_those_of_the_student_alone(self, distiller):
+        data = distiller.data_preprocessor(tiny.batch(), True)
+        together = distiller(**data, mode='loss')
+        alone = distiller.student(**data, mode='loss')
+        for name, value in alone.items():
+            torch.testing.assert_close(together[name], value)
+
+    def test_point_without_connector_compares_the_taps(self, distiller, teacher_checkpoint):
+        data = distiller.data_preprocessor(tiny.batch(), True)
+        loss = distiller(**data, mode='loss')['reg.loss_kd']
+        teacher = distiller.teacher.model
+        outputs = []
+        for model in (distiller.student, teacher):
+            outputs.append(model.bbox_head(model.extract_feat(data['inputs']))[1])
+        expected = sum(nn.functional.smooth_l1_loss(x, y) for x, y in zip(*outputs))
+        torch.testing.assert_close(loss, expected)
+
+    def test_training_changes_student_and_connectors_but_not_the_teacher(self, distiller):
+        before = deepcopy(distiller.state_dict())
+        teacher = deepcopy(distiller.teacher.model.state_dict())
+        train_step(distiller)
+        after = distiller.state_dict()
+        for part in (
+            'backbone.conv1.weight',
+            'distillation.fpn.connector.levels.0.denoiser.net.2.weight',
+        ):
+            assert not torch.equal(before[part], after[part])
+        for name, value in distiller.teacher.model.state_dict().items():
+            assert torch.equal(value, teacher[name]), name
+
+    def test_hooks_and_records_end_with_the_step(self, distiller):
+        train_step(distiller)
+        assert hooks_of(distiller) == hooks_of(distiller.teacher.model) == 0
+        distiller.eval()
+        distiller.val_step(tiny.batch())
+        assert hooks_of(distiller) == 0
+
+    def test_hooks_end_with_a_failing_step(self, distiller):
+        with pytest.raises(RuntimeError):
+            distiller(torch.zeros(2, 5, 64, 64), [], mode='loss')
+        assert hooks_of(distiller) == hooks_of(distiller.teacher.model) == 0
+
+    def test_shared_head_gives_a_level_per_call(self, distiller):
+        data = distiller.data_preprocessor(tiny.batch(), True)
+        records = distiller.run_teacher(**data)
+        assert [len(x) for x in records.values()] == [3, 3]
+
+    def test_teacher_stops_at_the_neck_if_it_may(self, teacher_checkpoint):
+        model = tiny.build(tiny.distiller(teacher_checkpoint, points=dict(fpn=tiny.FPN_POINT)))
+        model.init_weights()
+        called = []
+        model.teacher.model.bbox_head.retina_cls.register_forward_hook(
+            lambda *_: called.append('head')
+        )
+        model.teacher.model.neck.register_forward_hook(lambda *_: called.append('neck'))
+        train_step(model)
+        assert called == ['neck']
+
+    def test_teacher_is_frozen_in_eval_mode_without_gradient(self, distiller):
+        train_step(distiller)
+        teacher = distiller.teacher.model
+        assert not any(m.training for m in teacher.modules())
+        assert all(not p.requires_grad and p.grad is None for p in teacher.parameters())
+
+    def test_levels_are_chosen_and_resized(self, teacher_checkpoint):
+        point = dict(tiny.FPN_POINT, student_levels=[0, 1], teacher_levels=[1, 2], resize=True)
+        model = tiny.build(tiny.distiller(teacher_checkpoint, points=dict(fpn=point)))
+        assert model.distillation.fpn.connector.num_levels == 2
+        model.init_weights()
+        assert torch.isfinite(train_step(model)['fpn.loss_kd'])
+
+    def test_without_points_nothing_is_added(self):
+        cfg = dict(type='diffkd_mm.Distiller', student=tiny.retinanet())
+        model = tiny.build(cfg)
+        model.init_weights()
+        assert set(train_step(model)) == {'loss', 'loss_cls', 'loss_bbox'}
+
+    @pytest.mark.parametrize('dtype', ['float16', 'bfloat16'])
+    def test_amp(self, distiller, dtype):
+        data = distiller.data_preprocessor(tiny.batch(), True)
+        with torch.autocast('cpu', dtype=getattr(torch, dtype)):
+            loss, log = distiller.parse_losses(distiller(**data, mode='loss'))
+        loss.backward()
+        assert all(torch.isfinite(v) for v in log.values())
+        assert all(
+            torch.isfinite(p.grad).all() for p in distiller.parameters() if p.grad is not None
+        )
+
+
+class TestCheckpoints:
+    def test_names(self, distiller):
+        names = list(distiller.state_dict())
+        student = [n for n in names if not n.startswith('distillation.')]
+        assert student == list(tiny.build(tiny.retinanet()).state_dict())
+        assert any(n.startswith('distillation.fpn.connector.levels.2.') for n in names)
+        assert not any('teacher' in n for n in names)
+        assert set(dict(distiller.named_parameters())) <= set(names)
+
+    def test_names_under_a_wrapper(self, distiller):
+        wrapper = nn.Module()
+        wrapper.module = distiller
+        names = set(wrapper.state_dict())
+        assert 'module.backbone.conv1.weight' in names
+        clone = deepcopy(wrapper)
+        for p in clone.parameters():
+            p.data.zero_()
+        result = clone.load_state_dict(wrapper.state_dict())
+        assert not result.missing_keys and not result.unexpected_keys
+        assert all(map(torch.equal, clone.state_dict().values(), wrapper.state_dict().values()))
+
+    def test_loads_into_the_plain_student_with_equal_predictions(self, distiller, tmp_path):
+        train_step(distiller)
+        path = tmp_path / 'epoch_1.pth'
+        torch.save(dict(state_dict=distiller.state_dict()), path)
+        student = tiny.build(tiny.retinanet())
+        state = torch.load(path)['state_dict']
+        result = student.load_state_dict(state, strict=False)
+        assert not result.missing_keys
+        assert all(k.startswith('distillation.') for k in result.unexpected_keys)
+        data = tiny.batch()
+        distiller.eval(), student.eval()
+        ours = distiller.test_step(deepcopy(data))
+        theirs = student.test_step(deepcopy(data))
+        for x, y in zip(ours, theirs):
+            assert len(x.pred_instances) > 0
+            for key in ('bboxes', 'scores', 'labels'):
+                assert torch.equal(x.pred_instances[key], y.pred_instances[key])
+
+    @pytest.mark.parametrize('loader', ['torch', 'mmengine'])
+    def test_plain_student_loads_into_the_distiller(self, teacher_checkpoint, loader):
+        student = tiny.build(tiny.retinanet())
+        for p in student.parameters():
+            nn.init.normal_(p)
+        distiller = tiny.build(tiny.distiller(teacher_checkpoint))
+        if loader == 'torch':
+            result = distiller.load_state_dict(student.state_dict(), strict=False)
+            assert all('distillation.' in k for k in result.missing_keys)
+            assert not result.unexpected_keys
+        else:
+            load_state_dict(distiller, student.state_dict())
+        for name, value in student.state_dict().items():
+            assert torch.equal(distiller.state_dict()[name], value), name
+
+    def test_a_students_state_dict_survives_being_loaded(self, teacher_checkpoint):
+        state = tiny.build(tiny.retinanet()).state_dict()
+        names = list(state)
+        tiny.build(tiny.distiller(teacher_checkpoint)).load_state_dict(state, strict=False)
+        assert list(state) == names
+
+    def test_testing_needs_no_teacher(self, tmp_path):
+        model = tiny.build(tiny.distiller(tmp_path / 'missing.pth'))
+        model.eval()
+        assert len(model.test_step(tiny.batch())) == 2
+        assert model.teacher.model is None
+
+
+class TestStockFeatures:
+    def test_teacher_is_in_no_parameter_list_but_moves(self, distiller):
+        teacher = {id(p) for p in distiller.teacher.model.parameters()}
+        assert not teacher & {id(p) for p in distiller.parameters()}
+        assert not teacher & {id(m) for m in distiller.modules()}
+        distiller.double()
+        assert {p.dtype for p in distiller.teacher.model.parameters()} == {torch.float64}
+        distiller.to(torch.float32)
+        assert {p.dtype for p in distiller.teacher.model.parameters()} == {torch.float32}
+
+    def test_copies_share_the_teacher_and_train(self, distiller):
+        copy = deepcopy(distiller)
+        assert copy.teacher is distiller.teacher
+        before = distiller.state_dict()['backbone.conv1.weight'].clone()
+        log = train_step(copy)
+        assert log['fpn.loss_kd'] > 0
+        assert torch.equal(distiller.state_dict()['backbone.conv1.weight'], before)
+
+    def test_ema(self, distiller):
+        ema = ExponentialMovingAverage(distiller, momentum=0.5)
+        assert ema.module.teacher is distiller.teacher
+        before = distiller.state_dict()['backbone.conv1.weight'].clone()
+        ema.update_parameters(distiller)
+        train_step(distiller)
+        ema.update_parameters(distiller)
+        after = distiller.state_dict()['backbone.conv1.weight']
+        averaged = ema.state_dict()['module.backbone.conv1.weight']
+        torch.testing.assert_close(averaged, (before + after) / 2)
+
+    def test_paramwise_config_means_the_students_names(self, distiller):
+        wrapper = build_optim_wrapper(
+            distiller,
+            dict(
+                optimizer=dict(type='SGD', lr=1.0),
+                paramwise_cfg=dict(custom_keys={'backbone': dict(lr_mult=0.1)}),
+            ),
+        )
+        rates = {id(p): g['lr'] for g in wrapper.param_groups for p in g['params']}
+        assert rates[id(distiller.backbone.conv1.weight)] == pytest.approx(0.1)
+        assert rates[id(distiller.neck.fpn_convs[0].conv.weight)] == 1.0
+        assert {id(p) for p in distiller.parameters()} <= set(rates)
+
+    def test_attributes_of_the_student_are_found(self, distiller):
+        assert distiller.with_neck and distiller.bbox_head is distiller.student.bbox_head
+        with pytest.raises(AttributeError, match='no_such_thing'):
+            _ = distiller.no_such_thing
+
+    def test_inheriting_checkpointing_of_the_student(self, teacher_checkpoint):
+        cfg = tiny.distiller(teacher_checkpoint)
+        cfg['student']['backbone']['with_cp'] = True
+        model = tiny.build(cfg)
+        model.init_weights()
+        assert torch.isfinite(train_step(model)['loss'])
+
+
+class TestMessages:
+    def build(self, teacher_checkpoint, point=None, name='fpn', **kwargs):
+        points = {name: dict(deepcopy(tiny.FPN_POINT), **(point or {}))}
+        model = tiny.build(tiny.distiller(teacher_checkpoint, points=points, **kwargs))
+        model.init_weights()
+        return model
+
+    @pytest.mark.parametrize(
+        'point, message',
+        [
+            (
+                dict(student='nekc'),
+                "point 'fpn', student tap: RetinaNet has no module 'nekc'.*neck",
+            ),
+            (dict(teacher='bbox_head.retina_rge'), 'teacher tap.*bbox_head.retina_reg'),
+            (dict(conector=1), "point 'fpn': .*no option 'conector'. Did you mean 'connector'"),
+            (dict(loss=dict(type='MSELos')), "point 'fpn', loss: .*MSELos"),
+            (
+                dict(loss=dict(type='MSELoss', loss_wieght=1)),
+                "point 'fpn', loss: MSELoss has no option 'loss_wieght'. Did you mean 'loss_weight'",
+            ),
+            (
+                dict(loss=dict(type='MSELoss', attention='spacial')),
+                "point 'fpn', loss: .*attention='spacial'",
+            ),
+            (
+                dict(student_levels=[0, 3], teacher_levels=[0, 1]),
+                r"point 'fpn'.*student_levels=\[0, 3\]",
+            ),
+            (dict(student_levels=[0, 1]), "point 'fpn': the student tap 'neck' gives 2 levels"),
+            (
+                dict(student_levels=[0, 1], teacher_levels=[1, 2]),
+                r"point 'fpn': level 0 has size \(16, 16\) in the student and \(8, 8\).*resize=True",
+            ),
+            (dict(connector=None), 'level 0 has 16 channels in the student and 24.*ConvConnector'),
+            (
+                dict(
+                    connector=dict(type='DiffKDConnector', student_channels=16, teacher_channels=16)
+                ),
+                "point 'fpn': level 0 of the teacher has 24 channels.*Set teacher_channels=24",
+            ),
+        ],
+    )
+    def test_before_training(self, teacher_checkpoint, point, message):
+        with pytest.raises(DistillationError, match=message):
+            self.build(teacher_checkpoint, point)
+
+    def test_point_name(self, teacher_checkpoint):
+        with pytest.raises(DistillationError, match="point 'fpn_loss'"):
+            self.build(teacher_checkpoint, name='fpn_loss')
+
+    def test_points_without_a_teacher(self, teacher_checkpoint):
+        cfg = tiny.distiller(teacher_checkpoint)
+        del cfg['teacher']
+        with pytest.raises(DistillationError, match='need a teacher'):
+            tiny.build(cfg)
+
+    def test_missing_option_of_a_point(self, teacher_checkpoint):
+        with pytest.raises(DistillationError, match="point 'fpn': loss is missing"):
+            tiny.build(
+                tiny.distiller(
+                    teacher_checkpoint, points=dict(fpn=dict(student='neck', teacher='neck'))
+                )
+            )
+
+    def test_tap_that_is_not_called(self, teacher_checkpoint):
+        point = dict(tiny.REG_POINT, student='neck.fpn_convs')
+        model = tiny.build(tiny.distiller(teacher_checkpoint, points=dict(reg=point)))
+        model.init_weights()
+        with pytest.raises(
+            DistillationError, match="point 'reg': .*'neck.fpn_convs' exists but was not"
+        ):
+            train_step(model)
+
+    def test_tap_that_is_overwritten(self, distiller):
+        loss = distiller.student.bbox_head.loss
+
+        def overwriting(x, *args):
+            x[0].detach().mul_(2)
+            return loss(x, *args)
+
+        distiller.student.bbox_head.loss = overwriting
+        with pytest.raises(DistillationError, match="point 'fpn': .*overwritten in place"):
+            train_step(distiller)
+
+    def test_preprocessing_must_agree(self, teacher_checkpoint):
+        teacher = tiny.retinanet(channels=24, mean=[0.0] * 3)
+        with pytest.raises(
+            DistillationError, match=r'mean .* \[127.0, 127.0, 127.0\] in the student'
+        ):
+            self.build(teacher_checkpoint, teacher=teacher)
+
+    @pytest.mark.parametrize('value', [float('nan'), float('inf')])
+    def test_loss_that_is_not_finite(self, distiller, value):
+        before = deepcopy(distiller.state_dict())
+        distiller.distillation.fpn.loss.loss_weight = value
+        with pytest.raises(FloatingPointError, match='fpn.loss_kd=(nan|inf)'):
+            train_step(distiller)
+        assert torch.equal(
+            before['backbone.conv1.weight'], distiller.state_dict()['backbone.conv1.weight']
+        )

@@ -1,0 +1,187 @@
+import pickle
+
+import pytest
+import tiny
+import torch
+from mmengine.config import Config
+from mmengine.logging import HistoryBuffer
+
+from diffkd_mm.distillers import FrozenTeacher
+from diffkd_mm.distillers.teacher import load_checkpoint_file, load_config, zoo_checkpoint
+from diffkd_mm.errors import DistillationError
+
+CONFIG = dict(model=tiny.retinanet(channels=24), default_scope='mmdet')
+
+
+def build(checkpoint, config=CONFIG, **kwargs):
+    return FrozenTeacher(config, str(checkpoint), **kwargs).build(torch.device('cpu'))
+
+
+@pytest.fixture
+def weights(teacher_checkpoint):
+    return torch.load(teacher_checkpoint)['state_dict']
+
+
+class Unsafe:
+    """An object that a checkpoint of unknown origin should not be able to create."""
+
+
+def test_weights_arrive(teacher_checkpoint, weights):
+    state = build(teacher_checkpoint).state_dict()
+    assert state.keys() == weights.keys()
+    assert all(torch.equal(state[k], weights[k]) for k in state)
+
+
+def test_config_from_a_file(tmp_path, teacher_checkpoint):
+    path = tmp_path / 'teacher.py'
+    Config(CONFIG).dump(path)
+    assert not build(teacher_checkpoint, str(path)).training
+
+
+def test_training_checkpoint_of_mmengine_is_safe(tmp_path, weights):
+    """It holds logs and optimizer states beside the weights."""
+    log = HistoryBuffer([1.0, 2.0], [1, 1])
+    torch.save(
+        dict(
+            state_dict={f'module.{k}': v for k, v in weights.items()},
+            meta=dict(epoch=1, seed=0, dataset_meta=dict(CLASSES=('a',))),
+            message_hub=dict(log_scalars={'train/loss': log}, runtime_info=dict(iter=3)),
+            optimizer=torch.optim.SGD([torch.zeros(1)], lr=0.1).state_dict(),
+        ),
+        tmp_path / 'epoch_1.pth',
+    )
+    build(tmp_path / 'epoch_1.pth')
+
+
+def test_a_distilled_student_may_teach(tmp_path, teacher_checkpoint):
+    student = tiny.build(tiny.distiller(teacher_checkpoint, channels=24, points={}))
+    model = tiny.build(
+        tiny.distiller(
+            teacher_checkpoint,
+            channels=24,
+            points=dict(
+                fpn=dict(
+                    tiny.FPN_POINT,
+                    connector=dict(type='ConvConnector', student_channels=24, teacher_channels=24),
+                )
+            ),
+        )
+    )
+    torch.save(dict(state_dict=model.state_dict()), tmp_path / 'student.pth')
+    assert any('distillation' in k for k in model.state_dict())
+    teacher = build(tmp_path / 'student.pth')
+    assert torch.equal(teacher.backbone.conv1.weight, model.student.backbone.conv1.weight)
+    assert type(student.student) is type(teacher)
+
+
+class TestRefusals:
+    def test_missing(self, tmp_path):
+        with pytest.raises(DistillationError, match='there is no checkpoint .*missing.pth'):
+            build(tmp_path / 'missing.pth')
+
+    @pytest.mark.parametrize('size', [0, 10, 1000, 20000])
+    def test_truncated(self, tmp_path, teacher_checkpoint, size):
+        path = tmp_path / 'half.pth'
+        path.write_bytes(teacher_checkpoint.read_bytes()[:size])
+        with pytest.raises(DistillationError, match=f'half.pth.* cannot be read .*{size} bytes'):
+            build(path)
+
+    def test_of_another_architecture(self, tmp_path, weights):
+        path = tmp_path / 'other.pth'
+        torch.save({f'model.{k}': v for k, v in weights.items()}, path)
+        with pytest.raises(
+            DistillationError, match=r'other.pth.* does not fit .*\d+ of \d+ tensors'
+        ):
+            build(path)
+
+    def test_of_another_width(self, tmp_path):
+        path = tmp_path / 'narrow.pth'
+        torch.save(tiny.build(tiny.retinanet(channels=16)).state_dict(), path)
+        with pytest.raises(DistillationError, match='narrow.pth.* does not fit .*size mismatch'):
+            build(path)
+
+    def test_not_a_checkpoint(self, tmp_path):
+        path = tmp_path / 'list.pth'
+        torch.save([1, 2, 3], path)
+        with pytest.raises(DistillationError, match='not a checkpoint'):
+            build(path)
+
+    def test_untrusted_pickle_and_how_to_allow_it(self, tmp_path, weights):
+        path = tmp_path / 'unsafe.pth'
+        torch.save(dict(state_dict=weights, extra=Unsafe()), path)
+        with pytest.raises(DistillationError, match='trust_checkpoint=True') as error:
+            build(path)
+        assert 'could run code' in str(error.value)
+        build(path, trust_checkpoint=True)
+
+    def test_a_pickle_that_runs_code_does_not(self, tmp_path):
+        class Bomb:
+            def __reduce__(self):
+                return (open, (str(tmp_path / 'ran'), 'w'))
+
+        path = tmp_path / 'bomb.pth'
+        torch.save(dict(state_dict={}, extra=Bomb()), path)
+        with pytest.raises(DistillationError):
+            load_checkpoint_file(str(path))
+        path.write_bytes(pickle.dumps(Bomb()))
+        with pytest.raises(DistillationError):
+            load_checkpoint_file(str(path))
+        assert not (tmp_path / 'ran').exists()
+
+    def test_config(self, tmp_path):
+        for config in ('missing.py', 'mmdet::retinanet/no_such_config.py', 'mmocr::a/b.py'):
+            with pytest.raises(DistillationError, match='cannot load the config'):
+                load_config(config)
+        with pytest.raises(DistillationError, match="no 'model'"):
+            load_config(dict(teacher=1))
+
+    def test_zoo_needs_a_package(self):
+        with pytest.raises(
+            DistillationError, match="checkpoint='zoo' needs a config of an installed"
+        ):
+            zoo_checkpoint('configs/mine.py')
+
+    def test_zoo_without_weights(self):
+        with pytest.raises(DistillationError, match='lists no weights'):
+            zoo_checkpoint('mmdet::_base_/models/retinanet_r50_fpn.py')
+
+
+@pytest.mark.parametrize(
+    'config, name',
+    [
+        (
+            'mmdet::retinanet/retinanet_x101-64x4d_fpn_1x_coco.py',
+            'retinanet_x101_64x4d_fpn_1x_coco',
+        ),
+        ('mmseg::deeplabv3/deeplabv3_r101-d8_4xb2-40k_cityscapes-512x1024.py', 'deeplabv3_r101-d8'),
+        ('mmpretrain::resnet/resnet34_8xb32_in1k.py', 'resnet34'),
+    ],
+)
+def test_zoo_follows_the_metafile(config, name):
+    url = zoo_checkpoint(config)
+    assert url.startswith('https://') and name in url and url.endswith('.pth')
+
+
+def test_url_is_downloaded_once(monkeypatch, tmp_path, teacher_checkpoint):
+    downloads = []
+
+    def download(url, target):
+        downloads.append(url)
+        open(target, 'wb').write(teacher_checkpoint.read_bytes())
+
+    monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path))
+    monkeypatch.setattr(torch.hub, 'download_url_to_file', download)
+    url = 'https://example.com/teacher.pth'
+    build(url)
+    build(url)
+    assert downloads == [url]
+
+
+def test_failing_download(monkeypatch, tmp_path):
+    def download(url, target):
+        raise OSError('no route to host')
+
+    monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path))
+    monkeypatch.setattr(torch.hub, 'download_url_to_file', download)
+    with pytest.raises(DistillationError, match='cannot download .*no route to host'):
+        build('https://example.com/teacher.pth')

@@ -119,6 +119,14 @@ def test_job_count_is_bounded_by_memory_and_by_the_user(monkeypatch):
     assert install.job_count({}) in (1, 2)
 
 
+def test_ops_are_optimised_unless_the_user_says_otherwise():
+    assert install.compiler_flags({})['CFLAGS'] == '-O2 -DNDEBUG -g0'
+    assert install.compiler_flags({'CXXFLAGS': '-O3 -march=native'}) == {
+        'CFLAGS': '-O2 -DNDEBUG -g0',
+        'CXXFLAGS': '-O3 -march=native -g0',
+    }
+
+
 def test_requirements_without_comments_and_in_normal_form(tmp_path):
     path = tmp_path / 'some.txt'
     path.write_text('# a comment\n\nScikit_Learn==1.9.1  # why\ntorch\n')

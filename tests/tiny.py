@@ -3,7 +3,7 @@
 from copy import deepcopy
 
 import torch
-from mmengine.config import ConfigDict
+from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS, init_default_scope
 
 import diffkd_mm  # noqa: F401  registers the distiller
@@ -111,3 +111,78 @@ def batch(batch_size: int = 2, size: int = 64) -> dict:
     from mmdet.testing import demo_mm_inputs
 
     return demo_mm_inputs(batch_size, [[3, size, size]] * batch_size, num_classes=10)
+
+
+def training(root, teacher_checkpoint, max_epochs: int = 2, model=None, **overrides) -> Config:
+    """Config of a complete training of the tiny distiller on eight pictures of digits.
+
+    Args:
+        root (Path): Folder for data and work dir.
+        teacher_checkpoint (Path): The teacher's weights.
+        max_epochs (int): Epochs of two iterations each.
+        model (dict, optional): Config of the model; the tiny distiller by default.
+        **overrides: Top-level entries.
+    """
+    dataset = dict(type='diffkd_mm.DigitsDataset', data_root=str(root / 'digits'), image_size=64)
+    load = [
+        dict(type='LoadImageFromFile'),
+        dict(type='Resize', scale=(64, 64)),
+        dict(type='LoadAnnotations', with_bbox=True),
+    ]
+    loader = dict(batch_size=4, num_workers=0, persistent_workers=False)
+    val_dataloader = dict(
+        **loader,
+        sampler=dict(type='DefaultSampler', shuffle=False),
+        dataset=dict(
+            **dataset,
+            split='val',
+            num_images=4,
+            test_mode=True,
+            pipeline=[
+                *load,
+                dict(
+                    type='PackDetInputs',
+                    meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),
+                ),
+            ],
+        ),
+    )
+    evaluator = dict(
+        type='CocoMetric', ann_file=str(root / 'digits/val/annotations.json'), metric='bbox'
+    )
+    cfg = dict(
+        default_scope='mmdet',
+        custom_imports=dict(imports=['diffkd_mm'], allow_failed_imports=False),
+        work_dir=str(root / 'work'),
+        model=model or distiller(teacher_checkpoint),
+        train_dataloader=dict(
+            **loader,
+            sampler=dict(type='DefaultSampler', shuffle=True),
+            dataset=dict(
+                **dataset, split='train', num_images=8, pipeline=[*load, dict(type='PackDetInputs')]
+            ),
+        ),
+        val_dataloader=val_dataloader,
+        test_dataloader=val_dataloader,
+        val_evaluator=evaluator,
+        test_evaluator=evaluator,
+        train_cfg=dict(type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=max_epochs),
+        val_cfg=dict(type='ValLoop'),
+        test_cfg=dict(type='TestLoop'),
+        optim_wrapper=dict(
+            type='OptimWrapper',
+            optimizer=dict(type='SGD', lr=0.01, momentum=0.9),
+            accumulative_counts=1,
+        ),
+        param_scheduler=[dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=8)],
+        default_hooks=dict(
+            checkpoint=dict(type='CheckpointHook', interval=1),
+            logger=dict(type='LoggerHook', interval=1),
+            visualization=dict(type='DetVisualizationHook'),
+        ),
+        randomness=dict(seed=0),
+        auto_scale_lr=dict(enable=False, base_batch_size=8),
+        log_processor=dict(type='LogProcessor', window_size=1, by_epoch=True),
+    )
+    cfg.update(overrides)
+    return Config(cfg)

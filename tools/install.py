@@ -297,6 +297,15 @@ def job_count(env: Mapping[str, str]) -> int:
     return max(1, min(cores, min(limits) // 2**31))
 
 
+def compiler_flags(env: Mapping[str, str]) -> dict[str, str]:
+    """Return the flags to compile with: optimised, as setuptools compiles unless told otherwise.
+
+    Debug information doubles the time and is left out. ``CFLAGS`` take the place of setuptools'
+    own flags, ``-O3`` among them, so a bare ``-g0`` would give ops two to four times slower on CPU.
+    """
+    return {name: env.get(name, '-O2 -DNDEBUG') + ' -g0' for name in ('CFLAGS', 'CXXFLAGS')}
+
+
 def check_compiler(facts: Facts) -> None:
     """Compile three lines, to learn now and not minutes later that the compiler will not do.
 
@@ -344,8 +353,7 @@ def build_ops(venv: Venv, facts: Facts, mmcv_version: str, device: str, target: 
     failure = "the tools to compile mmcv's ops could not be installed"
     venv.pip('install', '-c', CONSTRAINTS, *BUILD_TOOLS, failure=failure)
     env = {**os.environ, 'MAX_JOBS': str(job_count(os.environ))}
-    for flags in ('CFLAGS', 'CXXFLAGS'):  # without debug information it takes half the time
-        env[flags] = f'{env.get(flags, "")} -g0'.strip()
+    env.update(compiler_flags(os.environ))
     if device == 'cpu':
         env.update(FORCE_CUDA='0', CUDA_VISIBLE_DEVICES='')
 

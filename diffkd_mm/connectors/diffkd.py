@@ -157,7 +157,7 @@ class DiffKDConnector(Connector):
         self._check_batch(students)
         latents, losses = self._encode_and_diffuse(teachers)
         refined, noise_weights = [], []
-        for i, (student, latent) in enumerate(zip(students, latents)):
+        for i, student in enumerate(students):
             feature, noise_weight = self._denoise(self._level(i), _as_map(student))
             refined.append(feature)
             if noise_weight is not None:

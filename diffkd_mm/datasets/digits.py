@@ -1,6 +1,6 @@
 """A small detection set made of real handwritten digits, for the demo and the tests.
 
-The 8x8 digits of scikit-learn are enlarged to objects of 12 to 64 pixels and pasted, partly
+The 8x8 digits of scikit-learn are enlarged to objects of 14 to 56 pixels and pasted, partly
 covering each other, onto coloured, textured and noisy images with clutter that is drawn with the
 same pen but is no digit. The set is written once, in COCO format, by whoever first asks for it.
 """
@@ -25,8 +25,8 @@ VERSION = 1
 CLASSES = tuple(str(digit) for digit in range(10))
 NUM_IMAGES = {'train': 1500, 'val': 400}
 VAL_FRACTION = 0.25  # of scikit-learn's digits, kept for the validation images
-MIN_SIDE, MAX_SIDE = 12, 64  # pixels, of the square an 8x8 digit is enlarged to
-MAX_OBJECTS = 9
+MIN_SIDE, MAX_SIDE = 14, 56  # pixels, of the square an 8x8 digit is enlarged to
+MAX_OBJECTS = 6
 MAX_COVERED = 0.35  # the part of a box that a later digit may lie over
 
 ANNOTATIONS = 'annotations.json'
@@ -70,7 +70,7 @@ def compose_image(
         int64, (M,).
     """
     image = _background(rng, image_size)
-    for _ in range(rng.integers(3, 8)):
+    for _ in range(rng.integers(1, 5)):
         _add_clutter(rng, image)
 
     boxes, digits = np.zeros((0, 4), np.int64), []
@@ -87,12 +87,12 @@ def compose_image(
             box = np.array([x, y, x + width, y + height])
             if (_covered(box, boxes) <= MAX_COVERED).all():
                 under = image[y : y + height, x : x + width]
-                _paint(under, mask * rng.uniform(0.65, 1), _pen_colour(rng, under))
+                _paint(under, mask * rng.uniform(0.8, 1), _pen_colour(rng, under))
                 boxes = np.concatenate([boxes, box[None]])
                 digits.append(labels[index])
                 break
 
-    image += rng.normal(0, rng.uniform(5, 25), image.shape)
+    image += rng.normal(0, rng.uniform(4, 14), image.shape)
     return image.clip(0, 255).round().astype(np.uint8), boxes, np.array(digits, np.int64)
 
 

@@ -272,7 +272,7 @@ class TestMessages:
             (dict(loss=dict(type='MSELos')), "point 'fpn', loss: .*MSELos"),
             (
                 dict(loss=dict(type='MSELoss', loss_wieght=1)),
-                "point 'fpn', loss: MSELoss has no option 'loss_wieght'. Did you mean 'loss_weight'",
+                "loss: MSELoss has no option 'loss_wieght'. Did you mean 'loss_weight'",
             ),
             (
                 dict(loss=dict(type='MSELoss', attention='spacial')),
@@ -285,7 +285,7 @@ class TestMessages:
             (dict(student_levels=[0, 1]), "point 'fpn': the student tap 'neck' gives 2 levels"),
             (
                 dict(student_levels=[0, 1], teacher_levels=[1, 2]),
-                r"point 'fpn': level 0 has size \(16, 16\) in the student and \(8, 8\).*resize=True",
+                r'level 0 has size \(16, 16\) in the student and \(8, 8\).*resize=True',
             ),
             (dict(connector=None), 'level 0 has 16 channels in the student and 24.*ConvConnector'),
             (

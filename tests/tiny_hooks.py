@@ -1,0 +1,48 @@
+"""Hooks for trainings that tests start in processes of their own."""
+
+import hashlib
+import json
+from pathlib import Path
+
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+
+@HOOKS.register_module()
+class NaNHook(Hook):
+    """Spoils the distillation loss from an iteration on."""
+
+    def __init__(self, iteration: int) -> None:
+        self.iteration = iteration
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
+        if runner.iter == self.iteration:
+            runner.model.distillation.fpn.loss.loss_weight = float('nan')
+
+
+@HOOKS.register_module()
+class CompareReplicasHook(Hook):
+    """Writes a hash of each replica's weights before and after training."""
+
+    priority = 'LOWEST'
+
+    def __init__(self, out: str) -> None:
+        self.out = Path(out)
+        self.report = {}
+
+    @staticmethod
+    def digest(runner) -> str:
+        parameters = runner.model.module.named_parameters()
+        values = b''.join(p.detach().numpy().tobytes() for _, p in parameters)
+        return hashlib.sha256(values).hexdigest()
+
+    def before_train(self, runner) -> None:
+        self.report.update(
+            world_size=runner.world_size,
+            start=self.digest(runner),
+            reduced=[name for name, _ in runner.model.named_parameters()],
+        )
+
+    def after_train(self, runner) -> None:
+        self.report['end'] = self.digest(runner)
+        (self.out / f'rank_{runner.rank}.json').write_text(json.dumps(self.report))

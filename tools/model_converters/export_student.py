@@ -1,0 +1,35 @@
+"""Writes the student of a training checkpoint as a small file of weights.
+
+Optimizer, logs, averaged copies and distillation modules are left out; the result loads into the
+plain student config, here or in stock OpenMMLab tools, and with ``torch.load(weights_only=True)``.
+"""
+
+import argparse
+import hashlib
+from pathlib import Path
+
+import torch
+
+from diffkd_mm.distillers.teacher import load_checkpoint_file
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('checkpoint', type=Path, help='checkpoint of a training')
+    parser.add_argument('out', type=Path, help='file to write')
+    parser.add_argument(
+        '--trust', action='store_true', help='read the checkpoint even if it could run code'
+    )
+    args = parser.parse_args()
+    weights = load_checkpoint_file(str(args.checkpoint), trust=args.trust)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(
+        dict(state_dict={name: x.contiguous().clone() for name, x in weights.items()}), args.out
+    )
+    digest = hashlib.sha256(args.out.read_bytes()).hexdigest()
+    size = args.out.stat().st_size / 1e6
+    print(f'{args.out}: {len(weights)} tensors, {size:.2f} MB, sha256 {digest[:8]}')
+
+
+if __name__ == '__main__':
+    main()

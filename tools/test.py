@@ -1,0 +1,84 @@
+"""Evaluates a checkpoint; a distillation config needs no teacher for it."""
+
+import argparse
+import os
+
+from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.runner import Runner
+from train import load_config
+
+import diffkd_mm  # noqa: F401  before the config is read, so that it can inherit from all packages
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint of the student or of the distillation')
+    parser.add_argument('--work-dir', help='folder for the metrics')
+    parser.add_argument('--out', help='pickle file for the predictions')
+    parser.add_argument('--show', action='store_true', help='show the predictions in a window')
+    parser.add_argument('--show-dir', help='folder, within the work dir, for pictures')
+    parser.add_argument('--wait-time', type=float, default=2, help='seconds per picture shown')
+    parser.add_argument('--tta', action='store_true', help='test-time augmentation')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        help='key=value pairs that override the config',
+    )
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+    args = parser.parse_args()
+    if args.out and not args.out.endswith(('.pkl', '.pickle')):
+        parser.error('--out must end with .pkl or .pickle')
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    return args
+
+
+def draw_predictions(cfg: Config, args: argparse.Namespace) -> None:
+    """Turns on the visualization hook, whose options differ slightly between the packages."""
+    hook = cfg.default_hooks.get('visualization')
+    if hook is None:
+        raise SystemExit('--show and --show-dir need default_hooks.visualization in the config.')
+    if hook.type.startswith('Det'):
+        hook.update(draw=True, test_out_dir=args.show_dir)
+    elif hook.type.startswith('Seg'):
+        hook.update(draw=True)
+        if args.show_dir:
+            cfg.visualizer.save_dir = args.show_dir
+    else:
+        hook.update(enable=True, out_dir=args.show_dir)
+    hook.update(show=args.show, wait_time=args.wait_time)
+
+
+def use_tta(cfg: Config) -> None:
+    """Wraps the model and replaces the pipeline as the config's ``tta_*`` entries say."""
+    if 'tta_model' not in cfg or 'tta_pipeline' not in cfg:
+        raise SystemExit('--tta needs tta_model and tta_pipeline in the config.')
+    cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
+    dataset = cfg.test_dataloader.dataset
+    while 'dataset' in dataset:
+        dataset = dataset.dataset
+    dataset.pipeline = cfg.tta_pipeline
+
+
+def main() -> None:
+    args = parse_args()
+    cfg = load_config(args)
+    cfg.load_from = args.checkpoint
+    if args.show or args.show_dir:
+        draw_predictions(cfg, args)
+    if args.tta:
+        use_tta(cfg)
+    runner = Runner.from_cfg(cfg)
+    if args.out:
+        from mmdet.evaluation import DumpDetResults
+        from mmengine.evaluator import DumpResults
+
+        dump = DumpDetResults if cfg.get('default_scope') == 'mmdet' else DumpResults
+        runner.test_evaluator.metrics.append(dump(out_file_path=args.out))
+    runner.test()
+
+
+if __name__ == '__main__':
+    main()

@@ -187,7 +187,7 @@ def test_openmmlab_packages_are_never_overwritten(tmp_path):
 def test_failed_command_shows_the_reason_and_the_log(tmp_path, capsys):
     venv = install.Venv(tmp_path)
     code = 'print("x.cpp:1: error: the reason"); print("noise\\n" * 40); raise SystemExit(1)'
-    with pytest.raises(install.InstallError, match='it broke; .*install.log'):
+    with pytest.raises(install.InstallError, match=r'it broke \(exit code 1\); .*install.log'):
         venv.run([sys.executable, '-c', code], failure='it broke')
     printed = capsys.readouterr().out.splitlines()
     assert 'x.cpp:1: error: the reason' in printed and len(printed) < 30

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import re
+import signal
 import statistics
 import subprocess
 import sys
@@ -30,6 +31,7 @@ import diffkd_mm  # noqa: F401  before the config is read, so that it can inheri
 
 TRAIN = Path(__file__).with_name('train.py')
 FINISHED, STARTED = 'finished.json', 'started.json'
+TRAININGS: list[subprocess.Popen] = []  # to be ended with this process
 
 
 @dataclass
@@ -71,13 +73,15 @@ class Summary:
 
     Attributes:
         name (str): The config's name.
+        seeds (list[int]): Seeds of the finished runs.
         curves (list[dict[int, float]]): Metric by epoch (or iteration), one per finished run.
         parameters (float): Parameters of the tested model, in millions.
         seconds (float): Median time of a training iteration, in seconds.
-        missing (list[int]): Seeds whose run failed.
+        missing (list[int]): Seeds whose run failed or logged no such metric.
     """
 
     name: str
+    seeds: list[int]
     curves: list[dict[int, float]]
     parameters: float
     seconds: float
@@ -98,15 +102,22 @@ def resolve(config: Path, options: dict) -> Config:
     return cfg
 
 
+def fingerprint(cfg: Config) -> str:
+    """Hash of all that decides a run but its seed: the config and the teacher's weights."""
+    digest = hashlib.sha256(cfg.pretty_text.encode())
+    teacher = cfg.get('model', {}).get('teacher') or {}
+    checkpoint = Path(str(teacher.get('checkpoint', '')))
+    if checkpoint.is_file():
+        digest.update(hashlib.sha256(checkpoint.read_bytes()).digest())
+    return digest.hexdigest()
+
+
 def plan(configs: list[Path], seeds: list[int], work_dir: Path, options: dict) -> list[Run]:
     """All runs, seed by seed, so that a first table is complete early."""
     stems = [config.stem for config in configs]
     if len(set(stems)) < len(stems):
         raise SystemExit(f'Two configs of one name: {", ".join(stems)}.')
-    prints = {
-        config: hashlib.sha256(resolve(config, options).pretty_text.encode()).hexdigest()
-        for config in configs
-    }
+    prints = {config: fingerprint(resolve(config, options)) for config in configs}
     return [
         Run(config, seed, work_dir / config.stem / f'seed_{seed}', prints[config])
         for seed in seeds
@@ -126,7 +137,7 @@ def set_aside_if_outdated(run: Run) -> None:
 _TRAIN_LINE = re.compile(
     r'(?:Epoch|Iter)\(train\)\s+(?P<where>.*?)\s+(?:base_)?lr:.*?eta: (?P<eta>\S+( days?, \S+)?)'
 )
-_VAL_LINE = re.compile(r'(?:Epoch|Iter)\(val\)\s+\[(?P<epoch>\d+)\]')
+_VAL_LINE = re.compile(r'(?:Epoch|Iter)\(val\)')
 
 
 def progress(line: str, metric: str) -> str | None:
@@ -148,14 +159,15 @@ def execute(run: Run, label: str, metric: str, threads: int, options: list[str])
     run.mark(STARTED)
     command = [sys.executable, str(TRAIN), str(run.config), '--work-dir', str(run.folder)]
     command += ['--resume', '--cfg-options', f'randomness.seed={run.seed}', *options]
-    env = {'OMP_NUM_THREADS': str(threads), **os.environ, 'PYTHONUNBUFFERED': '1'}
+    env = {**os.environ, 'OMP_NUM_THREADS': str(threads), 'PYTHONUNBUFFERED': '1'}
     log = run.folder / 'train.log'
     with (
-        log.open('a') as file,
+        log.open('a', buffering=1) as file,
         subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env
         ) as process,
     ):
+        TRAININGS.append(process)
         for line in process.stdout:
             file.write(line)
             if message := progress(line, metric):
@@ -172,9 +184,16 @@ def read_scalars(folder: Path) -> list[dict]:
     """The logged scalars of a run; those of a resumed part replace what they repeat."""
     by_step = {}
     for file in sorted(folder.glob('*/vis_data/scalars.json')):
+        trained = 0
         for line in file.read_text().splitlines():
             entry = json.loads(line)
-            by_step['time' in entry and 'loss' in entry, entry['step']] = entry
+            if 'loss' in entry:
+                trained = entry['step']
+            elif entry['step'] == 0:
+                # MMEngine's default dates a validation by the epoch, which a training that counts
+                # iterations never leaves: the last logged iteration is the next best.
+                entry['step'] = trained
+            by_step['loss' in entry, entry['step']] = entry
     return list(by_step.values())
 
 
@@ -190,17 +209,19 @@ def student_parameters(cfg: Config) -> float:
 
 def summarise(config: Path, runs: list[Run], metric: str, options: dict) -> Summary:
     """Reads the logs of a config's runs."""
-    curves, times, missing = [], [], []
+    seeds, curves, times, missing = [], [], [], []
     for run in runs:
         scalars = read_scalars(run.folder)
         curve = {entry['step']: entry[metric] for entry in scalars if metric in entry}
         if not run.finished or not curve:
             missing.append(run.seed)
             continue
+        seeds.append(run.seed)
         curves.append(curve)
         times += [entry['time'] for entry in scalars if 'loss' in entry][1:]  # the first warms up
     return Summary(
         name=config.stem,
+        seeds=seeds,
         curves=curves,
         parameters=student_parameters(resolve(config, options)),
         seconds=statistics.median(times) if times else float('nan'),
@@ -208,42 +229,60 @@ def summarise(config: Path, runs: list[Run], metric: str, options: dict) -> Summ
     )
 
 
+def percent(values: list[float], metric: str) -> list[float]:
+    """COCO's metrics are logged as fractions, those of the other packages in percent."""
+    return [100 * value if metric.startswith('coco/') else value for value in values]
+
+
 def mean_and_deviation(values: list[float]) -> str:
     if not values:
         return '–'
-    mean = f'{100 * statistics.mean(values):.1f}'
-    return mean + (f' ± {100 * statistics.stdev(values):.1f}' if len(values) > 1 else '')
+    mean = f'{statistics.mean(values):.1f}'
+    return mean + (f' ± {statistics.stdev(values):.1f}' if len(values) > 1 else '')
 
 
 def write_table(summaries: list[Summary], metric: str, folder: Path) -> str:
     """Writes ``comparison.md`` and ``comparison.csv``; returns the Markdown.
 
-    Metrics are in percent, with the sample standard deviation over the seeds.
+    Metrics are in percent, with the sample standard deviation over the seeds. The CSV adds the
+    final metric of every seed.
     """
-    head = ['config', f'{metric} (%)', 'best epoch (%)', 'seeds', 'parameters (M)', 's/iteration']
+    head = ['config', f'{metric} (%)', 'best (%)', 'seeds', 'parameters (M)', 's/iteration']
     lines = [f'| {" | ".join(head)} |', '|' + '---|' * len(head)]
     rows = []
     for summary in summaries:
-        seeds = f'{len(summary.curves)}' + (
-            f' (failed: {", ".join(map(str, summary.missing))})' if summary.missing else ''
+        final, best = percent(summary.final, metric), percent(summary.best, metric)
+        seeds = f'{len(final)}' + (
+            f' (missing: {", ".join(map(str, summary.missing))})' if summary.missing else ''
         )
-        row = [
+        cells = [
             summary.name,
-            mean_and_deviation(summary.final),
-            mean_and_deviation(summary.best),
+            mean_and_deviation(final),
+            mean_and_deviation(best),
             seeds,
             f'{summary.parameters:.2f}',
-            f'{summary.seconds:.3f}',
+            f'{summary.seconds:.3f}' if final else '–',
         ]
-        lines.append(f'| {" | ".join(row)} |')
-        rows += [
-            dict(config=summary.name, run=i, final=final, best=best, seconds=summary.seconds)
-            for i, (final, best) in enumerate(zip(summary.final, summary.best))
-        ]
+        lines.append(f'| {" | ".join(cells)} |')
+        rows.append(
+            dict(
+                config=summary.name,
+                metric=metric,
+                mean=statistics.mean(final) if final else None,
+                deviation=statistics.stdev(final) if len(final) > 1 else None,
+                best_mean=statistics.mean(best) if best else None,
+                seeds=len(final),
+                missing=' '.join(map(str, summary.missing)),
+                parameters_m=summary.parameters,
+                seconds_per_iteration=summary.seconds,
+                **{f'seed_{seed}': x for seed, x in zip(summary.seeds, final, strict=True)},
+            )
+        )
     table = '\n'.join(lines) + '\n'
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / 'comparison.md').write_text(table)
     with (folder / 'comparison.csv').open('w', newline='') as file:
-        writer = csv.DictWriter(file, ['config', 'run', 'final', 'best', 'seconds'])
+        writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)))
         writer.writeheader()
         writer.writerows(rows)
     return table
@@ -256,7 +295,7 @@ def plot_curves(summaries: list[Summary], metric: str, path: Path) -> None:
         if not summary.curves:
             continue
         steps = sorted(set.intersection(*(set(curve) for curve in summary.curves)))
-        values = [[100 * curve[step] for curve in summary.curves] for step in steps]
+        values = [percent([curve[step] for curve in summary.curves], metric) for step in steps]
         (line,) = axis.plot(
             steps, [statistics.mean(v) for v in values], 'o-', ms=3, label=summary.name
         )
@@ -266,7 +305,8 @@ def plot_curves(summaries: list[Summary], metric: str, path: Path) -> None:
     axis.set_xlabel('epoch (or iteration)')
     axis.set_ylabel(f'{metric} (%)')
     axis.grid(alpha=0.3)
-    axis.legend(fontsize=8)
+    if any(summary.curves for summary in summaries):
+        axis.legend(fontsize=8)
     figure.tight_layout()
     figure.savefig(path, dpi=150)
     plt.close(figure)
@@ -287,15 +327,25 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    # so that `kill` and `timeout` end the trainings too
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     options = parse_options(args.cfg_options)
     runs = plan(args.configs, args.seeds, args.work_dir, options)
-    threads = max((os.cpu_count() or 1) // args.jobs, 1)
+    threads = max(len(os.sched_getaffinity(0)) // args.jobs, 1)
+    # fewer if the user says so, more never: runs side by side would fight for the cores
+    threads = min(threads, int(os.environ.get('OMP_NUM_THREADS', threads)))
     with ThreadPoolExecutor(args.jobs) as pool:
         futures = [
             pool.submit(execute, run, f'[{i}/{len(runs)}]', args.metric, threads, args.cfg_options)
             for i, run in enumerate(runs, 1)
         ]
-        succeeded = [future.result() for future in futures]
+        try:
+            succeeded = [future.result() for future in futures]
+        except KeyboardInterrupt:
+            pool.shutdown(wait=False, cancel_futures=True)  # or the next runs would start now
+            for training in TRAININGS:
+                training.terminate()
+            raise SystemExit('Interrupted; the same command goes on from here.') from None
 
     by_config = defaultdict(list)
     for run in runs:

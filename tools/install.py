@@ -164,7 +164,10 @@ class Venv:
                 raise
         if process.returncode != 0:
             say(*explanation(self.log))
-            raise InstallError(f'{failure}; the reason is printed above, the rest is in {self.log}')
+            raise InstallError(
+                f'{failure} (exit code {process.returncode}); the reason is printed above, '
+                f'the rest is in {self.log}'
+            )
 
 
 def say(*lines: str) -> None:

@@ -11,4 +11,4 @@ model = dict(
         ),
     ),
 )
-custom_hooks = [dict(type='diffkd_mm.WarmStartHook', num_iters=1500)]
+custom_hooks = [dict(type='diffkd_mm.WarmStartHook', num_iters=500)]

@@ -3,7 +3,7 @@
 _base_ = './_base_/digits.py'
 
 num_classes = 10
-strides = [4, 8, 16]
+strides = [8, 16, 32]
 base_channels = 8
 
 model = dict(
@@ -13,7 +13,7 @@ model = dict(
         mean=[127.5, 127.5, 127.5],
         std=[64.0, 64.0, 64.0],
         bgr_to_rgb=True,
-        pad_size_divisor=16,
+        pad_size_divisor=32,
     ),
     backbone=dict(
         type='ResNet',
@@ -21,7 +21,7 @@ model = dict(
         stem_channels=base_channels,
         base_channels=base_channels,
         num_stages=3,
-        strides=(1, 2, 2),
+        strides=(2, 2, 2),
         dilations=(1, 1, 1),
         out_indices=(0, 1, 2),
         frozen_stages=-1,
@@ -42,7 +42,7 @@ model = dict(
         stacked_convs=1,
         anchor_generator=dict(
             type='AnchorGenerator',
-            octave_base_scale=4,
+            octave_base_scale=2,
             scales_per_octave=2,
             ratios=[1.0],
             strides=strides,

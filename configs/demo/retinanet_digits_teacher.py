@@ -8,7 +8,7 @@ model = dict(
     neck=dict(in_channels=[base_channels, 2 * base_channels, 4 * base_channels]),
 )
 
-max_iters = 2500
+max_iters = 2000
 train_cfg = dict(max_iters=max_iters, val_interval=500)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=60),

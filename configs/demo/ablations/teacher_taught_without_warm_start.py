@@ -1,0 +1,3 @@
+_base_ = '../retinanet_digits_diffkd_teacher_taught.py'
+
+custom_hooks = []

@@ -1,0 +1,234 @@
+"""tools/compare.py on made-up logs and with a trainer that only pretends."""
+
+import csv
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+TOOL = Path(__file__).parents[2] / 'tools' / 'compare.py'
+METRIC = 'coco/bbox_mAP'
+
+# Logs two validations. Fails where the config says so, unless it is resuming; counts its starts.
+TRAINER = """
+import json, pathlib, sys
+config = pathlib.Path(sys.argv[1]).read_text()
+work_dir = pathlib.Path(sys.argv[sys.argv.index('--work-dir') + 1])
+options = dict(pair.split('=') for pair in sys.argv[sys.argv.index('--cfg-options') + 1:])
+seed = int(options['randomness.seed'])
+starts = work_dir / 'starts'
+starts.write_text((starts.read_text() if starts.exists() else '') + '.')
+folder = work_dir / f'part_{len(starts.read_text())}' / 'vis_data'
+folder.mkdir(parents=True)
+print('Epoch(train) [1][20/63]  lr: 1.0e-03  eta: 0:01:00  time: 0.2  loss: 0.5')
+print(f'Epoch(val) [1][5/5]    coco/bbox_mAP: 0.{seed}')
+entries = [
+    {'loss': 1.0, 'time': 9.0, 'step': 1},
+    {'loss': 1.0, 'time': 0.25, 'step': 2},
+    {'coco/bbox_mAP': 0.3, 'time': 0.1, 'step': 1},
+    {'coco/bbox_mAP': 0.2 + seed / 10, 'time': 0.1, 'step': 2},
+]
+(folder / 'scalars.json').write_text('\\n'.join(map(json.dumps, entries)))
+if f'fail_seed = {seed}\\n' in config:
+    raise SystemExit('out of luck')
+"""
+
+
+@pytest.fixture
+def compare(monkeypatch, tmp_path):
+    """The tool as a module, with the pretended trainer."""
+    spec = importlib.util.spec_from_file_location('compare_tool', TOOL)
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, 'compare_tool', module)  # dataclasses look themselves up
+    spec.loader.exec_module(module)
+    trainer = tmp_path / 'trainer.py'
+    trainer.write_text(TRAINER)
+    monkeypatch.setattr(module, 'TRAIN', trainer)
+    monkeypatch.setattr(module, 'student_parameters', lambda cfg: 0.25)
+    return module
+
+
+@pytest.fixture
+def run(compare, monkeypatch, tmp_path):
+    """Calls the tool with two configs and returns its table."""
+    for name in ('alone', 'taught'):
+        (tmp_path / f'{name}.py').write_text('value = 1\n')
+
+    def call(*options):
+        configs = [str(tmp_path / f'{name}.py') for name in ('alone', 'taught')]
+        arguments = ['compare.py', *configs, '--work-dir', str(tmp_path / 'out'), *options]
+        monkeypatch.setattr(sys, 'argv', arguments)
+        try:
+            compare.main()
+        finally:
+            table = tmp_path / 'out/comparison.md'
+        return table.read_text()
+
+    return call
+
+
+def starts(tmp_path, name, seed):
+    return len((tmp_path / f'out/{name}/seed_{seed}/starts').read_text())
+
+
+def test_table_over_seeds(run, tmp_path, capsys):
+    table = run('--seeds', '0', '1', '2')
+    # last validation 20, 30, 40; best 30, 30, 40
+    assert '| alone | 30.0 ± 10.0 | 33.3 ± 5.8 | 3 | 0.25 | 0.250 |' in table
+    with (tmp_path / 'out/comparison.csv').open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row['config'] for row in rows] == ['alone', 'taught']
+    assert float(rows[0]['mean']) == pytest.approx(30)
+    assert float(rows[0]['deviation']) == pytest.approx(10)
+    assert [float(rows[0][f'seed_{seed}']) for seed in range(3)] == pytest.approx([20, 30, 40])
+    assert (tmp_path / 'out/curves.png').read_bytes().startswith(b'\x89PNG')
+    output = capsys.readouterr().out
+    assert '[1/6] alone seed 0: [1][20/63]  eta 0:01:00  loss 0.5' in output
+    assert '[6/6] taught seed 2: evaluated: coco/bbox_mAP 0.2' in output
+
+
+def test_one_seed_has_no_deviation(run):
+    assert '| alone | 30.0 | 30.0 | 1 | 0.25 | 0.250 |' in run('--seeds', '1')
+
+
+def test_finished_runs_are_kept_and_new_seeds_added(run, tmp_path):
+    run('--seeds', '0')
+    table = run('--seeds', '0', '1')
+    assert '| alone | 25.0 ± 7.1 |' in table
+    assert starts(tmp_path, 'alone', 0) == starts(tmp_path, 'alone', 1) == 1
+
+
+def test_a_changed_config_starts_anew(run, tmp_path, capsys):
+    run('--seeds', '0')
+    (tmp_path / 'taught.py').write_text('value = 2\n')
+    run('--seeds', '0')
+    assert starts(tmp_path, 'taught', 0) == 1
+    assert len(list((tmp_path / 'out/taught').glob('seed_0.*/starts'))) == 1
+    assert len(list((tmp_path / 'out/alone').iterdir())) == 1
+    assert 'taught seed 0: the config has changed' in capsys.readouterr().out
+
+
+def test_changed_options_start_anew(run, tmp_path):
+    run('--seeds', '0')
+    run('--seeds', '0', '--cfg-options', 'value=3')
+    assert len(list((tmp_path / 'out/alone').glob('seed_0.*'))) == 1
+
+
+def test_a_new_teacher_starts_anew(compare, tmp_path):
+    checkpoint = tmp_path / 'teacher.pth'
+    cfg = compare.Config(dict(model=dict(teacher=dict(checkpoint=str(checkpoint)))))
+    prints = set()
+    for weights in (None, b'first', b'second'):
+        if weights:
+            checkpoint.write_bytes(weights)
+        prints.add(compare.fingerprint(cfg))
+    assert len(prints) == 3
+
+
+@pytest.mark.parametrize('jobs', ['1', '2'])
+def test_a_failure_is_told_and_the_rest_goes_on(run, tmp_path, capsys, jobs):
+    (tmp_path / 'alone.py').write_text('fail_seed = 0\n')
+    with pytest.raises(SystemExit, match='1 of 4 runs failed'):
+        run('--seeds', '0', '1', '--jobs', jobs)
+    table = (tmp_path / 'out/comparison.md').read_text()
+    assert '| alone | 30.0 | 30.0 | 1 (missing: 0) | 0.25 | 0.250 |' in table
+    assert '| taught | 25.0 ± 7.1 |' in table
+    output = capsys.readouterr().out
+    assert 'alone seed 0: FAILED' in output and 'out of luck' in output
+    # The failed run, and no other, is taken up again.
+    with pytest.raises(SystemExit):
+        run('--seeds', '0', '1')
+    assert starts(tmp_path, 'alone', 0) == 2 and starts(tmp_path, 'taught', 0) == 1
+
+
+def test_nothing_but_failures_still_makes_a_table(run, tmp_path):
+    for name in ('alone', 'taught'):
+        (tmp_path / f'{name}.py').write_text('fail_seed = 0\n')
+    with pytest.raises(SystemExit, match='2 of 2 runs failed'):
+        run('--seeds', '0')
+    table = (tmp_path / 'out/comparison.md').read_text()
+    assert '| alone | – | – | 0 (missing: 0) | 0.25 | – |' in table
+
+
+def test_two_configs_of_one_name_are_refused(compare, tmp_path):
+    with pytest.raises(SystemExit, match='Two configs of one name: a, a'):
+        compare.plan([tmp_path / 'a.py', tmp_path / 'b' / 'a.py'], [0], tmp_path, {})
+
+
+def test_resumed_parts_are_not_counted_twice(compare, tmp_path):
+    parts = {
+        '20250101_000000': [(1, 1.0), (2, 1.0), (3, 7.0)],
+        '20250102_000000': [(3, 2.0), (4, 2.0)],  # step 3 was lost, and is done again
+    }
+    for name, times in parts.items():
+        folder = tmp_path / name / 'vis_data'
+        folder.mkdir(parents=True)
+        entries = [dict(loss=0.1, time=time, step=step) for step, time in times]
+        entries += [{METRIC: time / 10, 'step': step} for step, time in times if step >= 3]
+        (folder / 'scalars.json').write_text('\n'.join(map(json.dumps, entries)))
+    scalars = compare.read_scalars(tmp_path)
+    trained = {entry['step']: entry['time'] for entry in scalars if 'loss' in entry}
+    assert trained == {1: 1.0, 2: 1.0, 3: 2.0, 4: 2.0}
+    assert {e['step']: e[METRIC] for e in scalars if METRIC in e} == {3: 0.2, 4: 0.2}
+
+
+def test_validations_that_are_not_dated_are_placed_by_iteration(compare, tmp_path):
+    folder = tmp_path / 'part/vis_data'
+    folder.mkdir(parents=True)
+    entries = []
+    for step in (50, 100):
+        entries += [dict(loss=0.1, time=1.0, step=step), {METRIC: step / 1000, 'step': 0}]
+    (folder / 'scalars.json').write_text('\n'.join(map(json.dumps, entries)))
+    curve = {e['step']: e[METRIC] for e in compare.read_scalars(tmp_path) if METRIC in e}
+    assert curve == {50: 0.05, 100: 0.1}
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_interrupting_ends_the_training_too(tmp_path, number):
+    trainer = tmp_path / 'trainer.py'
+    trainer.write_text('import os, time\nprint(os.getpid(), flush=True)\ntime.sleep(60)\n')
+    (tmp_path / 'alone.py').write_text('')
+    call = (
+        f'import sys, pathlib; sys.path.insert(0, {str(TOOL.parent)!r}); import compare; '
+        f'compare.TRAIN = pathlib.Path({str(trainer)!r}); compare.main()'
+    )
+    log = tmp_path / 'out/alone/seed_0/train.log'
+    with subprocess.Popen(
+        [sys.executable, '-c', call, str(tmp_path / 'alone.py'), '--work-dir', tmp_path / 'out'],
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        deadline = time.time() + 60
+        while not (log.exists() and log.read_text()):
+            assert time.time() < deadline and process.poll() is None
+            time.sleep(0.1)
+        process.send_signal(number)
+        _, message = process.communicate(timeout=20)
+    assert 'Interrupted; the same command goes on from here.' in message
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(log.read_text()), 0)
+
+
+def test_only_coco_metrics_are_fractions(compare):
+    assert compare.percent([0.5], 'coco/bbox_mAP') == [50.0]
+    assert compare.percent([77.8], 'mIoU') == [77.8]
+
+
+def test_parameters_are_those_of_the_tested_network(tmp_path):
+    spec = importlib.util.spec_from_file_location('compare_tool_too', TOOL)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    demo = TOOL.parents[1] / 'configs/demo'
+    student, distilled = (
+        module.student_parameters(module.Config.fromfile(demo / f'retinanet_digits_{name}.py'))
+        for name in ('student', 'diffkd')
+    )
+    assert student == distilled
+    assert 0.2 < student < 0.4  # millions

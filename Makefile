@@ -36,6 +36,9 @@ install:
 
 demo: install
 	$(RUN) tools/compare.py $(DEMO_CONFIGS) --seeds $(SEEDS) --work-dir work_dirs/demo
+	$(RUN) tools/analysis_tools/visualize_features.py configs/demo/retinanet_digits_diffkd.py \
+		"$$(cat work_dirs/demo/retinanet_digits_diffkd/seed_$(firstword $(SEEDS))/last_checkpoint)" \
+		--out work_dirs/demo/features.png
 
 test: lint
 	$(RUN) -m pytest

@@ -9,7 +9,8 @@ from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..diffusion import DDIMSampler, Standardization
-from ..diffusion.layers import build_norm
+from ..diffusion.ddim import gaussian_noise
+from ..diffusion.layers import PointwiseConv, build_norm
 from ..errors import DistillationError
 from ..registry import MODELS, build_model
 from .base import Connector, Losses
@@ -46,7 +47,7 @@ class DiffKDLevel(nn.Module):
                 )
             )
         network = dict(channels=channels, norm_cfg=norm_cfg)
-        self.student_projection = nn.Conv2d(student_channels, channels, 1)
+        self.student_projection = PointwiseConv(student_channels, channels)
         self.noise_adapter = None
         if noise_adapter is not None:
             self.noise_adapter = build_model({**network, **noise_adapter})
@@ -54,7 +55,7 @@ class DiffKDLevel(nn.Module):
         self.output_projection: nn.Module = nn.Identity()
         if output_projection:
             self.output_projection = nn.Sequential(
-                nn.Conv2d(channels, channels, 1), build_norm(norm_cfg, channels)
+                PointwiseConv(channels, channels), build_norm(norm_cfg, channels)
             )
 
 
@@ -208,19 +209,21 @@ class DiffKDConnector(Connector):
 
     def _diffusion_loss(self, denoiser: nn.Module, latent: Tensor) -> Tensor:
         """MSE(Φ(x_t, t), ε) with one random timestep per sample (eq. 5)."""
-        noise = torch.randn_like(latent)
+        noise = gaussian_noise(latent)
         timesteps = torch.randint(
             self.sampler.num_train_timesteps, (latent.size(0),), device=latent.device
         )
         noisy = self.sampler.add_noise(latent, noise, timesteps)
-        return F.mse_loss(self._predict_noise(denoiser, noisy, timesteps).float(), noise)
+        noise_pred = self._predict_noise(denoiser, noisy, timesteps).float()
+        # Channels last as the memory is: the loss's gradient would not follow the layout.
+        return F.mse_loss(noise_pred.permute(0, 2, 3, 1), noise.permute(0, 2, 3, 1))
 
     def _denoise(self, level: DiffKDLevel, student: Tensor) -> tuple[Tensor, Tensor | None]:
         """Projected, noised and denoised student feature, and γ of shape (B,)."""
         sample = level.student_projection(student).float()
         noise_weight = None
         if level.noise_adapter is not None:
-            sample, noise_weight = level.noise_adapter(sample, torch.randn_like(sample))
+            sample, noise_weight = level.noise_adapter(sample, gaussian_noise(sample))
         denoiser = level.denoiser if self.kd_trains_denoiser else _Frozen(level.denoiser)
         sample = self.sampler.denoise(
             sample, lambda x, timesteps: self._predict_noise(denoiser, x, timesteps)
@@ -248,5 +251,6 @@ class _Frozen:
 
 
 def _as_map(x: Tensor) -> Tensor:
-    """Vectors (B, C) as maps (B, C, 1, 1)."""
-    return x if x.dim() == 4 else x[:, :, None, None]
+    """Maps, and vectors (B, C) as maps (B, C, 1, 1), channels last: 1×1 convs are products then."""
+    x = x if x.dim() == 4 else x[:, :, None, None]
+    return x.contiguous(memory_format=torch.channels_last)

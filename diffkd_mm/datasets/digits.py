@@ -1,6 +1,6 @@
 """A small detection set made of real handwritten digits, for the demo and the tests.
 
-The 8x8 digits of scikit-learn are enlarged to objects of 14 to 56 pixels and pasted, partly
+The 8x8 digits of scikit-learn are enlarged to objects of 20 to 56 pixels and pasted, partly
 covering each other, onto coloured, textured and noisy images with clutter that is drawn with the
 same pen but is no digit. The set is written once, in COCO format, by whoever first asks for it.
 """
@@ -25,8 +25,8 @@ VERSION = 1
 CLASSES = tuple(str(digit) for digit in range(10))
 NUM_IMAGES = {'train': 1500, 'val': 400}
 VAL_FRACTION = 0.25  # of scikit-learn's digits, kept for the validation images
-MIN_SIDE, MAX_SIDE = 14, 56  # pixels, of the square an 8x8 digit is enlarged to
-MAX_OBJECTS = 6
+MIN_SIDE, MAX_SIDE = 20, 56  # pixels, of the square an 8x8 digit is enlarged to
+MAX_OBJECTS = 5
 MAX_COVERED = 0.35  # the part of a box that a later digit may lie over
 
 ANNOTATIONS = 'annotations.json'
@@ -70,7 +70,7 @@ def compose_image(
         int64, (M,).
     """
     image = _background(rng, image_size)
-    for _ in range(rng.integers(1, 5)):
+    for _ in range(rng.integers(0, 4)):
         _add_clutter(rng, image)
 
     boxes, digits = np.zeros((0, 4), np.int64), []
@@ -92,7 +92,7 @@ def compose_image(
                 digits.append(labels[index])
                 break
 
-    image += rng.normal(0, rng.uniform(4, 14), image.shape)
+    image += rng.normal(0, rng.uniform(2, 10), image.shape)
     return image.clip(0, 255).round().astype(np.uint8), boxes, np.array(digits, np.int64)
 
 
@@ -103,7 +103,8 @@ def _background(rng: np.random.Generator, size: int) -> np.ndarray:
         grid = rng.standard_normal((cells + 1, cells + 1)).astype(np.float32)
         waves += cv2.resize(grid, (size, size), interpolation=cv2.INTER_CUBIC) / cells**0.5
     blend = 1 / (1 + np.exp(-2 * waves[..., None]))
-    first, second = rng.uniform(20, 235, (2, 3))
+    first = rng.uniform(20, 235, 3)
+    second = first + rng.normal(0, 30, 3)
     return (blend * first + (1 - blend) * second).astype(np.float32)
 
 
@@ -160,7 +161,7 @@ def _pen_colour(rng: np.random.Generator, under: np.ndarray) -> np.ndarray:
     mean = under.mean((0, 1))
     while True:
         colour = rng.uniform(0, 255, 3)
-        if np.abs(colour - mean).mean() > 45:
+        if np.abs(colour - mean).mean() > 70:
             return colour
 
 

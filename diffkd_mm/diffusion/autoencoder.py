@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from ..registry import MODELS
-from .layers import build_norm
+from .layers import PointwiseConv, build_norm
 
 
 @MODELS.register_module()
@@ -23,10 +23,10 @@ class LinearAutoencoder(nn.Module):
     ) -> None:
         super().__init__()
         self.encoder = nn.Sequential(
-            nn.Conv2d(in_channels, latent_channels, 1),
+            PointwiseConv(in_channels, latent_channels),
             build_norm(norm_cfg or dict(type='BN'), latent_channels),
         )
-        self.decoder = nn.Conv2d(latent_channels, in_channels, 1)
+        self.decoder = PointwiseConv(latent_channels, in_channels)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Encodes and decodes.

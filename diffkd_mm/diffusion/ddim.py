@@ -13,6 +13,22 @@ from torch import Tensor, nn
 from ..registry import MODELS
 
 
+def gaussian_noise(x: Tensor) -> Tensor:
+    """Draws ε ~ N(0, I) in the shape of a map, channels last.
+
+    ``torch.randn_like`` of a channels-last map takes several times as long on the CPU.
+
+    Args:
+        x (Tensor): Map of shape (B, C, H, W); its dtype and device are taken.
+
+    Returns:
+        Tensor: Noise of the same shape.
+    """
+    batch, channels, height, width = x.shape
+    noise = torch.randn(batch, height, width, channels, dtype=x.dtype, device=x.device)
+    return noise.permute(0, 3, 1, 2)
+
+
 @MODELS.register_module()
 class DDIMSampler(nn.Module):
     """Linear β schedule, forward noising, and a DDIM walk over its lower half.
@@ -88,10 +104,9 @@ class DDIMSampler(nn.Module):
         previous = timestep - self.stride
         alpha_previous = self._alphas_cumprod[previous] if previous >= 0 else 1.0
         scale = math.sqrt(alpha_previous / alpha)
-        return torch.add(
-            sample * scale,
-            noise_pred,
-            alpha=math.sqrt(1 - alpha_previous) - scale * math.sqrt(1 - alpha),
+        # Added in place: the product is new and no gradient needs it.
+        return (sample * scale).add_(
+            noise_pred, alpha=math.sqrt(1 - alpha_previous) - scale * math.sqrt(1 - alpha)
         )
 
     def denoise(self, sample: Tensor, predict_noise: Callable[[Tensor, Tensor], Tensor]) -> Tensor:

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from ..registry import MODELS
-from .layers import Bottleneck, build_norm, mlp
+from .layers import Bottleneck, PointwiseConv, build_norm, mlp
 
 NUM_TIME_EMBEDDINGS = 1280  # rows of the official table; the 1000 timesteps use the first 1000
 
@@ -51,7 +51,7 @@ class BottleneckDenoiser(_TimeConditioned):
         self.net = nn.Sequential(
             Bottleneck(channels, norm_cfg=norm_cfg),
             Bottleneck(channels, norm_cfg=norm_cfg),
-            nn.Conv2d(channels, channels, 1),
+            PointwiseConv(channels, channels),
             build_norm(norm_cfg, channels),
         )
 

@@ -91,41 +91,53 @@ def load_checkpoint_file(checkpoint: str, trust: bool = False) -> dict[str, Tens
     Raises:
         DistillationError: If the file is missing, truncated, not a checkpoint or not safe.
     """
+    return model_weights(read_checkpoint_file(checkpoint, trust), checkpoint)
+
+
+def model_weights(loaded: Any, checkpoint: str) -> dict[str, Tensor]:
+    """The model's state dict in the content of a checkpoint, without distillation modules.
+
+    Raises:
+        DistillationError: If there is none.
+    """
+    state_dict = loaded.get('state_dict', loaded) if isinstance(loaded, dict) else None
+    if not state_dict or not all(isinstance(x, Tensor) for x in state_dict.values()):
+        raise DistillationError(f'{checkpoint!r} is not a checkpoint of a model.')
+    weights = {k.removeprefix('module.'): v for k, v in state_dict.items()}
+    return {k: v for k, v in weights.items() if not k.startswith('distillation.')}
+
+
+def read_checkpoint_file(checkpoint: str, trust: bool = False) -> Any:
+    """Reads a checkpoint file as :func:`load_checkpoint_file` does, with all it contains."""
     is_url = checkpoint.startswith(('http://', 'https://'))
     try:
         path = _download(checkpoint) if is_url else Path(checkpoint)
     except Exception as error:
         raise DistillationError(
-            f'teacher: cannot download {checkpoint!r}: {error}. Download it by other means and '
-            'give its path.'
+            f'cannot download {checkpoint!r}: {error}. Download it by other means and give its '
+            'path.'
         ) from error
     if not path.is_file():
         raise DistillationError(
-            f'teacher: there is no checkpoint {str(path)!r} (relative paths start at the current '
-            'directory).'
+            f'there is no checkpoint {str(path)!r} (relative paths start at the current directory).'
         )
     try:
-        loaded = _load_pickle(path, trust)
+        return _load_pickle(path, trust)
     except pickle.UnpicklingError as error:
         if 'weights_only' not in str(error).lower() and 'Unsupported' not in str(error):
             raise DistillationError(_broken(path, error)) from error
         raise DistillationError(
-            f'teacher: {str(path)!r} holds more than weights ({str(error).splitlines()[0]}), and '
-            'reading it could run code of its author. If you trust its origin, set '
-            'teacher=dict(..., trust_checkpoint=True).'
+            f'{str(path)!r} holds more than weights ({str(error).splitlines()[0]}), and reading '
+            'it could run code of its author. If you trust its origin, set trust_checkpoint=True '
+            'beside the path.'
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, AttributeError, KeyError) as error:
         raise DistillationError(_broken(path, error)) from error
-    state_dict = loaded.get('state_dict', loaded) if isinstance(loaded, dict) else None
-    if not state_dict or not all(isinstance(x, Tensor) for x in state_dict.values()):
-        raise DistillationError(f'teacher: {str(path)!r} is not a checkpoint of a model.')
-    weights = {k.removeprefix('module.'): v for k, v in state_dict.items()}
-    return {k: v for k, v in weights.items() if not k.startswith('distillation.')}
 
 
 def _broken(path: Path, error: Exception) -> str:
     return (
-        f'teacher: {str(path)!r} cannot be read as a checkpoint; is it complete '
+        f'{str(path)!r} cannot be read as a checkpoint; is it complete '
         f'({path.stat().st_size} bytes)? {str(error).splitlines()[0] if str(error) else error!r}'
     )
 
@@ -196,7 +208,11 @@ class FrozenTeacher:
         checkpoint = self.checkpoint
         if checkpoint == 'zoo':
             checkpoint = zoo_checkpoint(self.config)
-        self._load(model, load_checkpoint_file(checkpoint, self.trust_checkpoint), checkpoint)
+        try:
+            weights = load_checkpoint_file(checkpoint, self.trust_checkpoint)
+        except DistillationError as error:
+            raise DistillationError(f'teacher: {error}') from error
+        self._load(model, weights, checkpoint)
         self.model = model.eval().requires_grad_(False).to(device)
         return self.model
 

@@ -69,6 +69,9 @@ class MSELoss(nn.Module):
         """Compares two tensors of the same shape; (B, C, H, W) if there is attention."""
         refined, target = refined.float(), target.float().detach()
         if self.attention is None:
+            # The gradient's memory follows the order of the dimensions, not that of the memory of
+            # channels-last maps: so the dimensions are put into that order.
+            refined, target = refined.movedim(1, -1), target.movedim(1, -1)
             return self.loss_weight * F.mse_loss(refined, target)
         weight = _ATTENTION[self.attention](target, self.tau)
         return self.loss_weight * (weight * (refined - target).square()).mean()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from diffkd_mm.distillers.teacher import load_checkpoint_file
+from diffkd_mm.distillers.teacher import model_weights, read_checkpoint_file
 
 
 def main() -> None:
@@ -21,10 +21,14 @@ def main() -> None:
         '--trust', action='store_true', help='read the checkpoint even if it could run code'
     )
     args = parser.parse_args()
-    weights = load_checkpoint_file(str(args.checkpoint), trust=args.trust)
+    checkpoint = read_checkpoint_file(str(args.checkpoint), trust=args.trust)
+    weights = model_weights(checkpoint, str(args.checkpoint))
+    # The names of the classes, which stock inference tools look for.
+    meta = {k: v for k, v in checkpoint.get('meta', {}).items() if k == 'dataset_meta'}
     args.out.parent.mkdir(parents=True, exist_ok=True)
     torch.save(
-        dict(state_dict={name: x.contiguous().clone() for name, x in weights.items()}), args.out
+        dict(meta=meta, state_dict={name: x.contiguous().clone() for name, x in weights.items()}),
+        args.out,
     )
     digest = hashlib.sha256(args.out.read_bytes()).hexdigest()
     size = args.out.stat().st_size / 1e6

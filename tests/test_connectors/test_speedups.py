@@ -1,0 +1,155 @@
+"""The connector's short cuts change its speed and memory, and nothing else."""
+
+import sys
+from copy import deepcopy
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from diffkd_mm.connectors import DiffKDConnector
+from diffkd_mm.diffusion.ddim import gaussian_noise
+from diffkd_mm.diffusion.layers import Bottleneck, PointwiseConv
+
+sys.path.insert(0, str(Path(__file__).parents[2] / 'tools' / 'analysis_tools'))
+
+from benchmark import saved_storages  # noqa: E402
+from connector_benchmark import ConnectorWithLoss, PlainDiffKD  # noqa: E402
+
+SIZES = [(12, 16), (6, 8), (3, 4)]
+CHANNELS = 32
+
+
+def inputs(dtype, batch=2):
+    generator = torch.Generator().manual_seed(1)
+    students, teachers = (
+        [torch.randn(batch, CHANNELS, *size, generator=generator, dtype=dtype) for size in SIZES]
+        for _ in range(2)
+    )
+    return [2 * x + 1 for x in students], [3 * x - 2 for x in teachers]
+
+
+def trained_a_little(**options):
+    """A connector whose parameters and statistics are not those of the initialisation."""
+    torch.manual_seed(0)
+    connector = DiffKDConnector(CHANNELS, CHANNELS, num_levels=len(SIZES), **options)
+    for parameter in connector.parameters():
+        parameter.data += 0.05 * torch.randn_like(parameter)
+    return connector
+
+
+def step(model, connector, dtype):
+    """Everything that a training step leaves behind."""
+    students, teachers = inputs(dtype)
+    students = [x.requires_grad_() for x in students]
+    torch.manual_seed(2)
+    refined, loss_kd, loss_diff = model(students, teachers)
+    (loss_kd + loss_diff).backward()
+    found = {f'refined.{i}': x.detach() for i, x in enumerate(refined)}
+    found.update({f'students.{i}': x.grad for i, x in enumerate(students)})
+    found.update({f'grad.{n}': p.grad for n, p in connector.named_parameters()})
+    found.update({n: b.clone() for n, b in connector.named_buffers()})
+    return {**found, 'loss_kd': loss_kd.detach(), 'loss_diff': loss_diff.detach()}
+
+
+def assert_close(found, expected, tolerance):
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        scale = max(value.double().abs().max().item(), 1)
+        error = (found[name].double() - value.double()).abs().max().item()
+        assert error <= tolerance * scale, f'{name}: {error} of {scale}'
+
+
+@pytest.fixture(params=[(torch.float32, 1e-4), (torch.float64, 1e-8)], ids=['float32', 'float64'])
+def precision(request, monkeypatch):
+    if request.param[0] is torch.float64:  # the connector computes losses in float32 otherwise
+        monkeypatch.setattr(torch.Tensor, 'float', torch.Tensor.double)
+    return request.param
+
+
+def test_equals_plain_implementation(precision):
+    dtype, tolerance = precision
+    connector = trained_a_little().to(dtype)
+    plain = deepcopy(connector)
+    model = PlainDiffKD(plain, gaussian_noise)
+    # Diffusers computes the square roots of its float32 table in float32.
+    model.scheduler.alphas_cumprod = model.scheduler.alphas_cumprod.to(dtype)
+    expected = step(model, plain, dtype)
+    assert_close(step(ConnectorWithLoss(connector), connector, dtype), expected, tolerance)
+    assert expected['levels.0.denoiser.net.0.block.7.num_batches_tracked'] == 6
+    assert expected['grad.levels.0.denoiser.net.0.block.0.weight'].abs().sum() > 0
+
+
+@pytest.mark.parametrize('kd_trains_denoiser', [True, False])
+@pytest.mark.parametrize('norm_cfg', [dict(type='BN'), dict(type='BN', momentum=None)], ids=str)
+def test_checkpointing_changes_nothing(precision, kd_trains_denoiser, norm_cfg):
+    dtype, tolerance = precision
+    connector = trained_a_little(kd_trains_denoiser=kd_trains_denoiser, norm_cfg=norm_cfg)
+    connector = connector.to(dtype)
+    checkpointed = deepcopy(connector)
+    checkpointed.with_cp = True
+    expected = step(ConnectorWithLoss(connector), connector, dtype)
+    found = step(ConnectorWithLoss(checkpointed), checkpointed, dtype)
+    assert_close(found, expected, tolerance)
+
+
+def saved_bytes(model, connector):
+    students, teachers = inputs(torch.float32)
+    with saved_storages(list(connector.parameters())) as storages:
+        model([x.requires_grad_() for x in students], teachers)
+    return sum(storages.values())
+
+
+def test_checkpointing_saves_memory():
+    connector, checkpointed = (trained_a_little(with_cp=x) for x in (False, True))
+    saved = saved_bytes(ConnectorWithLoss(connector), connector)
+    assert saved_bytes(ConnectorWithLoss(checkpointed), checkpointed) <= 0.4 * saved
+    assert saved <= 0.9 * saved_bytes(PlainDiffKD(connector), connector)
+
+
+@pytest.mark.parametrize('batch', [1, 3])
+@pytest.mark.parametrize('norm_cfg', [dict(type='BN', momentum=None), dict(type='GN')], ids=str)
+@pytest.mark.parametrize('training', [True, False])
+def test_bottleneck_equals_its_layers(batch, norm_cfg, training):
+    torch.manual_seed(0)
+    bottleneck = Bottleneck(16, norm_cfg=norm_cfg).double().train(training)
+    reference = deepcopy(bottleneck)
+    for _ in range(3):  # an average over all batches takes more than one to be wrong
+        x = torch.randn(batch, 16, 5, 7, dtype=torch.float64) + 1
+        torch.testing.assert_close(bottleneck(x), reference.block(x) + x)
+    for found, expected in zip(bottleneck.buffers(), reference.buffers()):
+        torch.testing.assert_close(found, expected)
+
+
+def test_bias_before_batch_norm_has_a_gradient_of_zero():
+    bottleneck = Bottleneck(16)
+    bottleneck(torch.randn(2, 16, 4, 4)).square().sum().backward()
+    assert torch.count_nonzero(bottleneck.block[6].bias.grad) == 0
+
+
+def test_bottleneck_under_autocast():
+    torch.manual_seed(0)
+    bottleneck = Bottleneck(16)
+    reference = deepcopy(bottleneck)
+    x = torch.randn(2, 16, 9, 9)
+    with torch.autocast('cpu', torch.bfloat16):
+        torch.testing.assert_close(bottleneck(x), reference.block(x) + x)
+
+
+def test_gaussian_noise_follows_map():
+    x = torch.empty(4, 64, 32, 32, dtype=torch.float64)
+    noise = gaussian_noise(x)
+    assert noise.shape == x.shape and noise.dtype == x.dtype
+    assert noise.is_contiguous(memory_format=torch.channels_last)
+    assert abs(noise.mean()) < 0.01 and abs(noise.std() - 1) < 0.01
+
+
+def test_pointwise_conv_is_a_convolution():
+    conv = PointwiseConv(6, 4)
+    x = torch.randn(2, 6, 5, 3)
+    expected = F.conv2d(x, conv.weight, conv.bias)
+    torch.testing.assert_close(conv(x), expected)
+    channels_last = conv(x.contiguous(memory_format=torch.channels_last))
+    torch.testing.assert_close(channels_last, expected)
+    assert channels_last.is_contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,118 @@
+"""The benchmarks measure what they say, on models too small to be worth measuring."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+from mmengine.config import Config
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / 'tools' / 'analysis_tools'))
+
+import benchmark  # noqa: E402
+import connector_benchmark  # noqa: E402
+
+
+@pytest.fixture
+def config(tmp_path):
+    """A distillation whose teacher has no checkpoint."""
+    cfg = Config(
+        dict(
+            default_scope='mmdet',
+            model=tiny.distiller('missing.pth'),
+            optim_wrapper=dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.01)),
+        )
+    )
+    path = tmp_path / 'config.py'
+    cfg.dump(path)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def denormals():
+    yield
+    torch.set_flush_denormal(False)
+
+
+@pytest.mark.parametrize('options', [[], ['--amp']], ids=str)
+def test_parts_of_a_step(config, tmp_path, capsys, options):
+    out = tmp_path / 'folder' / 'out.json'
+    arguments = [str(config), '--shape', '64', '96', '--batch-size', '2', '--iters', '2']
+    benchmark.main([*arguments, '--json', str(out), *options])
+    result = json.loads(out.read_text())
+    seconds = result['seconds']
+    assert all(seconds[phase] > 0 for phase in benchmark.PHASES)
+    assert sum(seconds[phase] for phase in benchmark.PHASES) <= 1.5 * seconds['step']
+    assert all(result['peak_bytes'][phase] > 1e6 for phase in benchmark.PHASES)
+    assert result['saved_bytes'] > 1e5
+    printed = capsys.readouterr().out
+    assert all(phase in printed for phase in (*benchmark.PHASES, 'step'))
+
+
+def test_overhead(config, tmp_path):
+    out = tmp_path / 'out.json'
+    benchmark.main(
+        [str(config), '--shape', '64', '64', '--iters', '2', '--overhead', '--json', str(out)]
+    )
+    result = json.loads(out.read_text())
+    assert 0 < result['ratio_min'] <= result['ratio'] <= result['ratio_max']
+
+
+def test_options_override_the_config(config, capsys):
+    benchmark.main(
+        [str(config), '--shape', '64', '64', '--iters', '1', '--cfg-options']
+        + ['model.points.fpn.connector.noise_adapter=None']
+    )
+    assert 'connectors' in capsys.readouterr().out
+
+
+def test_saved_storages_counts_each_once():
+    weight = torch.randn(8, 8, requires_grad=True)
+    x = torch.randn(16, 8, requires_grad=True)
+    with benchmark.saved_storages([weight]) as storages:
+        ((x @ weight) * x).sum()  # saves x twice, the product once
+    assert sum(storages.values()) == 2 * 16 * 8 * 4
+
+
+@pytest.mark.parametrize('package', ['mmseg', 'mmpretrain'])
+def test_batches_of_other_packages(package):
+    from mmengine.registry import MODELS, init_default_scope
+
+    init_default_scope(package)
+    backbone = dict(type='ResNet', depth=18, num_stages=1, out_indices=(0,))
+    backbone.update(strides=(1,), dilations=(1,))
+    if package == 'mmseg':
+        model = dict(
+            type='EncoderDecoder',
+            data_preprocessor=dict(type='SegDataPreProcessor', size=(32, 32)),
+            backbone=backbone,
+            decode_head=dict(
+                type='FCNHead', in_channels=64, channels=4, num_classes=3, norm_cfg=dict(type='BN')
+            ),
+        )
+    else:
+        model = dict(
+            type='ImageClassifier',
+            data_preprocessor=dict(type='ClsDataPreprocessor', mean=[0.0] * 3, std=[1.0] * 3),
+            backbone=backbone,
+            neck=dict(type='GlobalAveragePooling'),
+            head=dict(type='LinearClsHead', num_classes=3, in_channels=64),
+        )
+    student = MODELS.build(model)
+    batch = benchmark.random_batch(student, 2, (32, 32))
+    losses = student(**student.data_preprocessor(batch, True), mode='loss')
+    assert torch.isfinite(student.parse_losses(losses)[0])
+
+
+def test_connector_benchmark(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(connector_benchmark, 'SMALL', (2, 8, [(4, 4), (2, 2)]))
+    out = tmp_path / 'out.json'
+    connector_benchmark.main(['--small', '--checkpointing', '--iters', '2', '--json', str(out)])
+    rows = json.loads(out.read_text())
+    assert [row['variant'] for row in rows] == ['plain', 'connector', 'connector, with_cp']
+    assert rows[0]['ratio'] == 1 and all(row['seconds'] > 0 for row in rows)
+    assert rows[2]['saved_bytes'] < rows[1]['saved_bytes'] < rows[0]['saved_bytes']
+    assert 'with_cp' in capsys.readouterr().out

@@ -53,8 +53,9 @@ def conv_norm_add(conv: PointwiseConv, norm: nn.Module, x: Tensor, residual: Ten
     E[y] = W·E[x] + b and Var[y] = diag(W·Cov[x]·Wᵀ). So the norm is folded into the weight and
     bias of the convolution, and gradients flow through the folding as through anything else.
     Where x has fewer channels than y, the K×K covariance costs less than the passes over y that
-    the norm and its gradient would need. Another norm than ``nn.BatchNorm2d``, evaluation and
-    autocast, whose dtypes are too coarse for a covariance, take the plain way.
+    the norm and its gradient would need. Other devices than the CPU, other norms than
+    ``nn.BatchNorm2d``, evaluation, and autocast, whose dtypes are too coarse for a covariance, take
+    the plain way.
 
     Args:
         conv (PointwiseConv): Convolution K → C.
@@ -83,8 +84,6 @@ def conv_norm_add(conv: PointwiseConv, norm: nn.Module, x: Tensor, residual: Ten
     # The convolution's own bias cancels. Its gradient is zero, which is not the same as missing to
     # DDP, so it stays in the graph.
     bias = torch.add(norm.bias - weight @ mean, conv.bias, alpha=0)
-    if x.device.type != 'cpu':
-        return F.conv2d(x, weight[:, :, None, None], bias) + residual
     shape = residual.permute(0, 2, 3, 1).shape
     # The sum is ours alone, so the product may be accumulated into it.
     out = residual.permute(0, 2, 3, 1).flatten(0, 2).add(bias).addmm_(pixels, weight.T)
@@ -105,7 +104,8 @@ def _update_running_statistics(norm: nn.BatchNorm2d, mean: Tensor, variance: Ten
 
 def _is_foldable(norm: nn.Module, x: Tensor) -> bool:
     return (
-        type(norm) is nn.BatchNorm2d
+        x.device.type == 'cpu'  # where it was measured to pay
+        and type(norm) is nn.BatchNorm2d
         and norm.training
         and norm.affine
         and x.dtype in (torch.float32, torch.float64)

@@ -2,11 +2,13 @@
 
 import torch
 import torch.distributed as dist
+from mmengine.dataset import DefaultSampler
 from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
+from torch.utils.data import DataLoader
 
 from ..registry import HOOKS
 
@@ -42,9 +44,10 @@ class WarmStartHook(Hook):
         runner.logger.info(f'Warm start: {self.num_iters} steps on teacher features')
         optimizer: torch.optim.Optimizer | None = None
         distillation = model.distillation.train()
+        batches = _own_loader(runner.train_dataloader)
         step = 0
         while step < self.num_iters:
-            for data in runner.train_dataloader:
+            for data in batches:
                 data = model.data_preprocessor(data, True)
                 losses = model.teacher_losses(**data)
                 loss = sum(losses.values())
@@ -61,6 +64,25 @@ class WarmStartHook(Hook):
                 if step == self.num_iters:
                     break
         distillation.zero_grad()
+
+
+def _own_loader(loader: DataLoader) -> DataLoader:
+    """A loader of the same data with a sampler of its own.
+
+    To leave a loop over the training's loader early would end the endless samplers that
+    iteration-based trainings use.
+    """
+    batch_size = loader.batch_sampler.batch_size
+    return DataLoader(
+        loader.dataset,
+        batch_size=batch_size,
+        sampler=DefaultSampler(loader.dataset, shuffle=True),
+        drop_last=len(loader.dataset) >= batch_size * get_world_size(),
+        num_workers=loader.num_workers,
+        collate_fn=loader.collate_fn,
+        pin_memory=loader.pin_memory,
+        worker_init_fn=loader.worker_init_fn,
+    )
 
 
 def _reached(loss: torch.Tensor, module: nn.Module) -> list[nn.Parameter]:

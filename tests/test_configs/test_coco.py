@@ -54,7 +54,9 @@ def test_sizes(step):
     assert len(levels) == 5
     denoiser = sum(p.numel() for p in levels[0].denoiser.parameters())
     assert denoiser == 207_872 + 1280 * 256
-    assert sum(p.numel() for p in model.student.parameters()) / 1e6 == pytest.approx(37.97, abs=0.01)
+    assert sum(p.numel() for p in model.student.parameters()) / 1e6 == pytest.approx(
+        37.97, abs=0.01
+    )
 
 
 def test_recipe(step):

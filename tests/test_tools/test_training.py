@@ -220,6 +220,19 @@ class TestWarmStart:
         assert changed == {'denoiser', 'autoencoder', 'standardization'}
         assert all(p.grad is None or not p.grad.any() for p in model.parameters())
 
+    @pytest.mark.parametrize('workers', [0, 1])
+    def test_before_a_training_by_iterations(self, tmp_path, teacher_checkpoint, workers):
+        """Its endless sampler survives, also in a worker that outlives the warm start."""
+        cfg = tiny.training(tmp_path, teacher_checkpoint)
+        cfg.train_dataloader.update(num_workers=workers, persistent_workers=workers > 0)
+        cfg.train_dataloader.sampler.type = 'InfiniteSampler'
+        cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=6, val_interval=6)
+        cfg.default_hooks.checkpoint.update(by_epoch=False, interval=6)
+        cfg.custom_hooks = [dict(type='diffkd_mm.WarmStartHook', num_iters=3)]
+        runner = Runner.from_cfg(cfg)
+        runner.train()
+        assert runner.iter == 6
+
     def test_is_skipped_on_resume(self, tmp_path, teacher_checkpoint):
         from diffkd_mm.hooks import WarmStartHook
 

@@ -48,6 +48,18 @@ def test_timestep_changes_the_prediction_and_broadcasts():
     )
 
 
+def test_batch_norm_cancels_a_timestep_shared_by_the_batch():
+    """A property of the paper's form, said in docs/method.md: a constant per channel, which the
+    embedding of a shared timestep is, vanishes in every batch norm on batch statistics."""
+    torch.manual_seed(0)
+    denoiser = BottleneckDenoiser(8)
+    x = torch.randn(3, 8, 6, 6)
+    early, late = (denoiser(x, torch.tensor([t])) for t in (0, 400))
+    torch.testing.assert_close(early, late, atol=1e-4, rtol=1e-4)
+    mixed = denoiser(x, torch.tensor([0, 400, 999]))
+    assert not torch.allclose(early, mixed, atol=1e-2)
+
+
 def test_bottleneck_has_no_activation_after_the_sum():
     denoiser = BottleneckDenoiser(8)
     block = denoiser.net[0].eval()

@@ -1,0 +1,73 @@
+"""The demo at a tiny size: its own configs, teacher and tool, a few pictures and iterations."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+# The others are among the bases of these.
+CONFIGS = ('student', 'diffkd_attn', 'diffkd_teacher_taught')
+
+
+@pytest.fixture(scope='module')
+def demo(tmp_path_factory):
+    """The demo's work dir and what the tool printed."""
+    root = tmp_path_factory.mktemp('demo')
+    digits = root / 'digits'
+    options = [
+        *('train_cfg.max_iters=4', 'train_cfg.val_interval=2', 'default_hooks.logger.interval=1'),
+        *('default_hooks.checkpoint.interval=2', 'train_dataloader.num_workers=0'),
+        *('train_dataloader.persistent_workers=False', 'val_dataloader.num_workers=0'),
+        *('val_dataloader.persistent_workers=False', 'train_dataloader.batch_size=2'),
+        *('test_dataloader.dataset.num_images=4', f'test_dataloader.dataset.data_root={digits}'),
+        *('train_dataloader.dataset.num_images=8', 'val_dataloader.dataset.num_images=4'),
+        f'train_dataloader.dataset.data_root={digits}',
+        f'val_dataloader.dataset.data_root={digits}',
+        f'val_evaluator.ann_file={digits}/val/annotations.json',
+        f'test_evaluator.ann_file={digits}/val/annotations.json',
+    ]
+    # An untrained detector is sure of nothing, and without detections there is no metric.
+    test_cfg = 'dict(test_cfg=dict(score_thr=0.0))'
+    configs = []
+    for name in CONFIGS:
+        configs.append(root / f'retinanet_digits_{name}.py')
+        lines = [
+            f"_base_ = '{ROOT}/configs/demo/{configs[-1].name}'",
+            f'model = {test_cfg}' if name == 'student' else f'model = dict(student={test_cfg})',
+        ]
+        if name == 'diffkd_teacher_taught':
+            lines.append("custom_hooks = [dict(type='diffkd_mm.WarmStartHook', num_iters=2)]")
+        configs[-1].write_text('\n'.join(lines))
+    result = subprocess.run(
+        [sys.executable, ROOT / 'tools/compare.py', *configs]
+        + ['--work-dir', root / 'work', '--cfg-options', *options],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, 'OMP_NUM_THREADS': '1'},
+    )
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    return root / 'work', result.stdout
+
+
+def test_all_are_trained_and_evaluated(demo):
+    work_dir, printed = demo
+    for name in CONFIGS:
+        assert f'retinanet_digits_{name} seed 0: evaluated: coco/bbox_mAP' in printed
+    assert (work_dir / 'curves.png').stat().st_size > 5000
+
+
+def test_table_counts_the_student_alone(demo):
+    work_dir, _ = demo
+    rows = (work_dir / 'comparison.md').read_text().splitlines()[2:]
+    assert len(rows) == len(CONFIGS)
+    assert len({row.split('|')[5] for row in rows}) == 1
+
+
+def test_they_learn_from_the_shipped_teacher(demo):
+    work_dir, _ = demo
+    log = (work_dir / 'retinanet_digits_diffkd_attn/seed_0/train.log').read_text()
+    assert 'fpn.loss_kd' in log and 'retinanet_digits_teacher.pth' in log

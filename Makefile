@@ -17,7 +17,9 @@ DEMO_CONFIGS ?= \
 
 # The models of the tests and of the demo are too small to gain from more threads.
 OMP_NUM_THREADS ?= 2
-export OMP_NUM_THREADS
+# On a busy machine, threads that wait must not take the cores from those that work.
+OMP_WAIT_POLICY ?= passive
+export OMP_NUM_THREADS OMP_WAIT_POLICY
 
 .PHONY: help install demo test lint format clean
 

@@ -44,14 +44,14 @@ class Standardization(nn.Module):
             dist.all_reduce(moments)
             moments /= dist.get_world_size()
         self.num_batches += 1
-        weight = (1 / self.num_batches).clamp(min=self.momentum)
+        weight = (1 / self.num_batches).clamp(min=self.momentum).to(moments.dtype)
         if self.mode == 'channel':
             self.mean.lerp_(moments[0], weight)
         self.mean_square.lerp_(moments[1], weight)
 
     def forward(self, x: Tensor) -> Tensor:
         """Standardises (B, C, H, W); in training mode the batch updates the statistics first."""
-        x = x.float()
+        x = x.to(self.mean.dtype)  # half precision has no room for squares
         if self.training:
             self._update(x)
         variance = (self.mean_square - self.mean.square()).clamp(min=1e-6)

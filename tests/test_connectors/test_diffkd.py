@@ -3,6 +3,7 @@ from copy import deepcopy
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from diffkd_mm.connectors import ConvConnector, DiffKDConnector
 from diffkd_mm.errors import DistillationError
@@ -137,6 +138,16 @@ class TestGradients:
         assert set(losses) == {'loss_diff', 'loss_ae'}
         sum(losses.values()).backward()
         assert self.parts(connector) == {'denoiser', 'autoencoder'}
+
+
+@pytest.mark.parametrize(
+    'norm_type, layer', [('BN', nn.BatchNorm2d), ('SyncBN', nn.SyncBatchNorm), ('GN', nn.GroupNorm)]
+)
+def test_norm_layer(norm_type, layer):
+    connector = DiffKDConnector(8, 8, latent_channels=8, norm_cfg=dict(type=norm_type))
+    norms = [m for m in connector.modules() if 'Norm' in type(m).__name__]
+    # adapter 3, denoiser 2·3 + 1, autoencoder 1, output projection 1
+    assert len(norms) == 12 and all(isinstance(m, layer) for m in norms)
 
 
 def test_losses_are_summed_over_levels():

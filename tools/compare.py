@@ -27,7 +27,7 @@ import matplotlib.pyplot as plt
 from mmengine.config import Config, DictAction
 from mmengine.registry import MODELS, init_default_scope
 
-import diffkd_mm  # noqa: F401  before the config is read, so that it can inherit from all packages
+from diffkd_mm.distillers.teacher import load_config
 
 TRAIN = Path(__file__).with_name('train.py')
 FINISHED, STARTED = 'finished.json', 'started.json'
@@ -103,12 +103,14 @@ def resolve(config: Path, options: dict) -> Config:
 
 
 def fingerprint(cfg: Config) -> str:
-    """Hash of all that decides a run but its seed: the config and the teacher's weights."""
+    """Hash of what decides a run but its seed: the config, the teacher's, and loaded weights."""
     digest = hashlib.sha256(cfg.pretty_text.encode())
     teacher = cfg.get('model', {}).get('teacher') or {}
-    checkpoint = Path(str(teacher.get('checkpoint', '')))
-    if checkpoint.is_file():
-        digest.update(hashlib.sha256(checkpoint.read_bytes()).digest())
+    if 'config' in teacher:
+        digest.update(load_config(teacher['config']).pretty_text.encode())
+    for checkpoint in (teacher.get('checkpoint'), cfg.get('load_from')):
+        if checkpoint and Path(checkpoint).is_file():
+            digest.update(hashlib.sha256(Path(checkpoint).read_bytes()).digest())
     return digest.hexdigest()
 
 

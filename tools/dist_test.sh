@@ -8,7 +8,7 @@ CONFIG=${1:?usage: dist_test.sh CONFIG CHECKPOINT GPUS [options of test.py]}
 CHECKPOINT=${2:?usage: dist_test.sh CONFIG CHECKPOINT GPUS [options of test.py]}
 GPUS=${3:?usage: dist_test.sh CONFIG CHECKPOINT GPUS [options of test.py]}
 TOOLS=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-PYTHON=${PYTHON:-python}
+. "$TOOLS/python.sh"
 
 "$PYTHON" -m torch.distributed.run \
     --nnodes="${NNODES:-1}" \

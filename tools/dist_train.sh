@@ -7,7 +7,7 @@ set -euo pipefail
 CONFIG=${1:?usage: dist_train.sh CONFIG GPUS [options of train.py]}
 GPUS=${2:?usage: dist_train.sh CONFIG GPUS [options of train.py]}
 TOOLS=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-PYTHON=${PYTHON:-python}
+. "$TOOLS/python.sh"
 
 "$PYTHON" -m torch.distributed.run \
     --nnodes="${NNODES:-1}" \

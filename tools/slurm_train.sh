@@ -11,10 +11,11 @@ WORK_DIR=${4:?$USAGE}
 GPUS=${GPUS:-8}
 GPUS_PER_NODE=${GPUS_PER_NODE:-8}
 TOOLS=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+. "$TOOLS/python.sh"
 
 # shellcheck disable=SC2086  # SRUN_ARGS is a list of options
 srun --partition="$PARTITION" --job-name="$JOB_NAME" \
     --gres="gpu:$GPUS_PER_NODE" --ntasks="$GPUS" --ntasks-per-node="$GPUS_PER_NODE" \
     --cpus-per-task="${CPUS_PER_TASK:-5}" --kill-on-bad-exit=1 ${SRUN_ARGS:-} \
-    "${PYTHON:-python}" -u "$TOOLS/train.py" "$CONFIG" \
+    "$PYTHON" -u "$TOOLS/train.py" "$CONFIG" \
     --work-dir="$WORK_DIR" --launcher=slurm "${@:5}"

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from mmengine.config import Config, DictAction
 from mmengine.device import get_device
-from mmengine.runner import Runner
+from mmengine.runner import Runner, find_latest_checkpoint
 
 import diffkd_mm  # noqa: F401  before the config is read, so that it can inherit from all packages
 from diffkd_mm.errors import DistillationError
@@ -72,12 +72,10 @@ def distribute_on_cpu(cfg: Config) -> None:
     MMEngine would choose a GPU by the local rank in both places.
     """
     torch.distributed.init_process_group('gloo')
-    cfg.model_wrapper_cfg = dict(
-        type='MMDistributedDataParallel',
-        device_ids=None,
-        broadcast_buffers=False,
-        find_unused_parameters=cfg.get('find_unused_parameters', False),
+    wrapper = cfg.get('model_wrapper_cfg') or dict(
+        broadcast_buffers=False, find_unused_parameters=cfg.get('find_unused_parameters', False)
     )
+    cfg.model_wrapper_cfg = {'type': 'MMDistributedDataParallel', **wrapper, 'device_ids': None}
 
 
 def use_amp(cfg: Config) -> None:
@@ -103,9 +101,12 @@ def main() -> None:
         use_amp(cfg)
     if args.auto_scale_lr:
         scale_learning_rate(cfg)
-    if args.resume:
-        cfg.resume = True
-        cfg.load_from = None if args.resume == 'auto' else args.resume
+    if args.resume == 'auto':
+        # Where there is nothing to resume, the config's own `load_from` still counts.
+        if find_latest_checkpoint(cfg.work_dir):
+            cfg.resume, cfg.load_from = True, None
+    elif args.resume:
+        cfg.resume, cfg.load_from = True, args.resume
     try:
         Runner.from_cfg(cfg).train()
     except (DistillationError, FloatingPointError) as error:

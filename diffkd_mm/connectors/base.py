@@ -2,15 +2,14 @@
 
 from collections.abc import Sequence
 
-from mmengine.model import BaseModule
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import DistillationError
 
 Losses = dict[str, Tensor]
 
 
-class Connector(BaseModule):
+class Connector(nn.Module):
     """Turns the tensors of a student tap and a teacher tap into pairs to be compared.
 
     Args:
@@ -51,6 +50,11 @@ class Connector(BaseModule):
             )
         for i, (student, teacher) in enumerate(zip(students, teachers)):
             for side, tensor in (('student', student), ('teacher', teacher)):
+                if tensor.dim() not in (2, 4):
+                    raise DistillationError(
+                        f'level {i} of the {side} has shape {tuple(tensor.shape)}; a connector '
+                        'takes maps (B, C, H, W) or vectors (B, C).'
+                    )
                 expected = getattr(self, f'{side}_channels')
                 if tensor.size(1) != expected:
                     raise DistillationError(

@@ -173,7 +173,8 @@ class DiffKDConnector(Connector):
     def _check_batch(self, students: Sequence[Tensor]) -> None:
         for i, student in enumerate(students):
             if student.numel() == student.size(1) and any(
-                isinstance(module, _BatchNorm) for module in self.modules()
+                isinstance(module, _BatchNorm) and not isinstance(module, nn.SyncBatchNorm)
+                for module in self.modules()
             ):
                 raise DistillationError(
                     f'level {i} is a single value per channel (shape {tuple(student.shape)}), '

@@ -10,8 +10,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from ..registry import MODELS
-
 
 def gaussian_noise(x: Tensor) -> Tensor:
     """Draws ε ~ N(0, I) in the shape of a map, channels last.
@@ -29,7 +27,6 @@ def gaussian_noise(x: Tensor) -> Tensor:
     return noise.permute(0, 3, 1, 2)
 
 
-@MODELS.register_module()
 class DDIMSampler(nn.Module):
     """Linear β schedule, forward noising, and a DDIM walk over its lower half.
 

@@ -4,10 +4,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from ..registry import MODELS
 
-
-@MODELS.register_module()
 class Standardization(nn.Module):
     """Brings a feature to zero mean and unit variance by running statistics.
 

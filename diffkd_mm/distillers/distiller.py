@@ -271,18 +271,32 @@ def _give_student_its_names(module: nn.Module, state_dict: dict, prefix: str, *a
                 names[prefix + key.removeprefix(prefix + _STUDENT)] = names.pop(key)
 
 
+def _values(name: str):
+    return lambda module: getattr(module, name, torch.empty(0)).flatten().tolist()
+
+
+# What decides the pixels a model sees. The packages have different names for swapping channels.
+_PIXELS = {
+    'mean': _values('mean'),
+    'std': _values('std'),
+    'channel conversion': lambda module: any(
+        getattr(module, name, False)
+        for name in ('_channel_conversion', 'channel_conversion', 'to_rgb')
+    ),
+}
+
+
 def _check_preprocessing(student: nn.Module, teacher: nn.Module) -> None:
     """Student and teacher are fed the same tensor, so both must expect the same pixels.
 
     Raises:
         DistillationError: Names what differs.
     """
-    for name in ('mean', 'std', '_channel_conversion', 'channel_conversion', 'to_rgb'):
-        values = [getattr(module, name, None) for module in (student, teacher)]
-        found = [x.flatten().tolist() if isinstance(x, Tensor) else x for x in values]
+    for name, getter in _PIXELS.items():
+        found = [getter(module) for module in (student, teacher)]
         if found[0] != found[1]:
             raise DistillationError(
-                f'student and teacher expect different images: {name.lstrip("_")} of the data '
+                f'student and teacher expect different images: {name} of the data '
                 f'preprocessor is {found[0]} in the student and {found[1]} in the teacher. Use a '
                 'teacher trained with the same preprocessing.'
             )

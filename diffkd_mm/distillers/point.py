@@ -121,7 +121,7 @@ class DistillationPoint(nn.Module):
         """Checks number, size and channels of the chosen levels.
 
         Args:
-            students (Sequence[Tensor]): The student's levels; anything with a ``shape`` will do.
+            students (Sequence[Tensor]): The student's levels.
             teachers (Sequence[Tensor]): The teacher's levels.
 
         Raises:
@@ -134,6 +134,12 @@ class DistillationPoint(nn.Module):
                 'teacher_levels.'
             )
         for i, (student, teacher) in enumerate(zip(students, teachers)):
+            if student.dim() != teacher.dim() or len(student) != len(teacher):
+                raise DistillationError(
+                    f'level {i} has shape {tuple(student.shape)} in the student and '
+                    f'{tuple(teacher.shape)} in the teacher: the taps do not output the same kind '
+                    'of thing, or not for the same samples.'
+                )
             if student.shape[2:] != teacher.shape[2:] and not self.resize:
                 raise DistillationError(
                     f'level {i} has size {tuple(student.shape[2:])} in the student and '

@@ -121,15 +121,23 @@ def run_to_taps(
         inputs (Tensor): Preprocessed images of shape (B, 3, H, W).
         data_samples (list, optional): Data samples of the images.
     """
-    heads = {path.split('.')[0] for path in paths} - {'backbone', 'neck'}
-    if not hasattr(model, 'extract_feat') or not all(
-        _is_dense_head(model, getattr(model, head)) for head in heads
-    ):
+    heads = [head for path in paths if (head := _head_of(model, path)) is not None]
+    if not hasattr(model, 'extract_feat') or not all(_is_dense_head(model, head) for head in heads):
         model(inputs, data_samples, mode='tensor')
         return
     features = model.extract_feat(inputs)
-    for head in heads:
-        getattr(model, head)(features)
+    for head in dict.fromkeys(heads):
+        head(features)
+
+
+def _head_of(model: nn.Module, path: str) -> nn.Module | None:
+    """The head that a tapped module belongs to; None for backbone and neck."""
+    name, *rest = path.split('.')
+    if name in ('backbone', 'neck'):
+        return None
+    head = getattr(model, name)
+    # MMSegmentation keeps several heads of a kind in a list.
+    return head[int(rest[0])] if isinstance(head, nn.ModuleList) and rest else head
 
 
 def _is_dense_head(model: nn.Module, head: nn.Module) -> bool:

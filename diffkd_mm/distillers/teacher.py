@@ -1,6 +1,7 @@
 """The frozen teacher: found by its config, loaded strictly, kept out of everything but ``.to``."""
 
 import hashlib
+import os
 import pickle
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.config import Config
-from mmengine.dist import barrier, is_main_process
+from mmengine.dist import barrier
 from mmengine.hub import get_config
 from mmengine.logging import HistoryBuffer, print_log
 from mmengine.registry import MODELS as MMENGINE_MODELS
@@ -143,12 +144,12 @@ def _broken(path: Path, error: Exception) -> str:
 
 
 def _download(url: str) -> Path:
-    """Downloads into PyTorch's checkpoint cache; the other processes wait for the main one."""
+    """Downloads into PyTorch's checkpoint cache, once per node; other processes wait."""
     folder = Path(torch.hub.get_dir()) / 'checkpoints'
     # Files of one name from different places must not be taken for each other.
     digest = hashlib.sha256(url.encode()).hexdigest()[:8]
     path = folder / f'{digest}-{url.rsplit("/", 1)[-1]}'
-    if not path.exists() and is_main_process():
+    if not path.exists() and os.environ.get('LOCAL_RANK', '0') == '0':
         folder.mkdir(parents=True, exist_ok=True)
         print_log(f'Downloading the teacher from {url}', logger='current')
         torch.hub.download_url_to_file(url, str(path))
@@ -170,7 +171,18 @@ def _training_state_types() -> list:
     reconstruct = np.array(0).__reduce__()[0]
     scalar = np.float64(0).__reduce__()[0]
     dtypes = {type(np.dtype(x)) for x in ('f8', 'f4', 'i8', 'i4', 'b1')}
-    return [HistoryBuffer, np.ndarray, np.dtype, reconstruct, scalar, getattr, *dtypes]
+    log = [HistoryBuffer, (_log_statistic, 'builtins.getattr')]
+    return [np.ndarray, np.dtype, reconstruct, scalar, *dtypes, *log]
+
+
+def _log_statistic(owner: Any, name: str) -> Callable:
+    """Stands in for ``getattr``, by which a pickled log names its statistics.
+
+    The real one would lead from any object to any code.
+    """
+    if owner is HistoryBuffer and name in ('min', 'max', 'mean', 'current'):
+        return getattr(HistoryBuffer, name)
+    raise pickle.UnpicklingError(f'weights_only: getattr({owner!r}, {name!r}) is not allowed')
 
 
 class FrozenTeacher:

@@ -10,6 +10,7 @@ from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
+from ..errors import DistillationError
 from ..registry import HOOKS
 
 
@@ -19,7 +20,7 @@ class WarmStartHook(Hook):
 
     In a joint training of a few thousand steps the denoiser is still untrained while its output is
     compared with the teacher; the paper's schedules are far longer. Nothing of the student is
-    touched. Skipped when training is resumed. Not in the paper.
+    touched. Always in float32. Skipped when training is resumed. Not in the paper.
 
     Args:
         num_iters (int): Steps, over the batches of the training set.
@@ -45,12 +46,19 @@ class WarmStartHook(Hook):
         optimizer: torch.optim.Optimizer | None = None
         distillation = model.distillation.train()
         batches = _own_loader(runner.train_dataloader)
-        step = 0
+        step = epoch = 0
         while step < self.num_iters:
+            batches.sampler.set_epoch(epoch)
+            epoch += 1
             for data in batches:
                 data = model.data_preprocessor(data, True)
                 losses = model.teacher_losses(**data)
-                loss = sum(losses.values())
+                if not losses:
+                    raise DistillationError(
+                        'WarmStartHook: no connector of this config has anything to train on '
+                        'teacher features alone; remove the hook.'
+                    )
+                loss, _ = model.parse_losses(losses)
                 if optimizer is None:
                     optimizer = torch.optim.Adam(_reached(loss, distillation), lr=self.lr)
                 optimizer.zero_grad()

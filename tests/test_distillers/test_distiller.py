@@ -300,6 +300,19 @@ class TestMessages:
         with pytest.raises(DistillationError, match=message):
             self.build(teacher_checkpoint, point)
 
+    def test_shapes_that_cannot_be_compared(self, distiller):
+        point = distiller.distillation.reg
+        for student, message in (
+            (torch.zeros(2, 5, 16), 'not output the same kind'),
+            (torch.zeros(3, 4, 8, 8), 'not for the same samples'),
+        ):
+            with pytest.raises(DistillationError, match=message):
+                point.check([student], [torch.zeros(2, 4, 8, 8)])
+        connector = distiller.distillation.fpn.connector
+        tokens = [torch.zeros(2, 16, 7)] * 3
+        with pytest.raises(DistillationError, match=r'takes maps \(B, C, H, W\) or vectors'):
+            connector.check_levels(tokens, tokens)
+
     def test_point_name(self, teacher_checkpoint):
         with pytest.raises(DistillationError, match="point 'fpn_loss'"):
             self.build(teacher_checkpoint, name='fpn_loss')

@@ -102,10 +102,25 @@ def test_segmentation_logits(tmp_path):
             norm_cfg=norm_cfg,
             loss_decode=dict(type='CrossEntropyLoss'),
         ),
+        auxiliary_head=[
+            dict(
+                type='FCNHead',
+                in_channels=32,
+                in_index=2,
+                channels=CHANNELS,
+                num_convs=1,
+                num_classes=19,
+                norm_cfg=norm_cfg,
+                loss_decode=dict(type='CrossEntropyLoss', loss_weight=0.4),
+            ),
+        ],
         train_cfg=dict(),
         test_cfg=dict(mode='whole'),
     )
-    points = dict(logits=point('decode_head.conv_seg', 19, dict(type='DISTLoss')))
+    points = dict(
+        logits=point('decode_head.conv_seg', 19, dict(type='DISTLoss')),
+        auxiliary=point('auxiliary_head.0.conv_seg', 19, dict(type='DISTLoss', loss_weight=0.4)),
+    )
     model = build_distiller('mmseg', cfg, cfg, points, tmp_path)
 
     from mmengine.structures import PixelData
@@ -118,7 +133,7 @@ def test_segmentation_logits(tmp_path):
         samples.append(sample)
     data = dict(inputs=[torch.randint(255, (3, 64, 64))] * 2, data_samples=samples)
     log = train_step(model, data)
-    assert {'decode.loss_ce', 'logits.loss_kd', 'logits.loss_diff'} <= set(log)
+    assert {'decode.loss_ce', 'logits.loss_kd', 'logits.loss_diff', 'auxiliary.loss_kd'} <= set(log)
 
 
 def test_classification_features_and_logits(tmp_path):

@@ -128,6 +128,23 @@ class TestRefusals:
             load_checkpoint_file(str(path))
         assert not (tmp_path / 'ran').exists()
 
+    def test_attributes_of_allowed_objects_lead_nowhere(self, tmp_path):
+        """A training log needs `getattr` to be read; unrestricted, it would reach any code."""
+
+        class Attribute:
+            def __init__(self, owner, name):
+                self.owner, self.name = owner, name
+
+            def __reduce__(self):
+                return getattr, (self.owner, self.name)
+
+        path = tmp_path / 'evil.pth'
+        init = Attribute(HistoryBuffer, '__init__')
+        for content in (init, Attribute(init, '__globals__'), Attribute(torch.Tensor, 'numpy')):
+            torch.save(dict(state_dict={'a': torch.zeros(1)}, extra=content), path)
+            with pytest.raises(DistillationError, match='trust_checkpoint=True'):
+                load_checkpoint_file(str(path))
+
     def test_config(self, tmp_path):
         for config in ('missing.py', 'mmdet::retinanet/no_such_config.py', 'mmocr::a/b.py'):
             with pytest.raises(DistillationError, match='cannot load the config'):

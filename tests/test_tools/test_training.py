@@ -14,6 +14,8 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
+from diffkd_mm.errors import DistillationError
+
 ROOT = Path(__file__).parents[2]
 TOOLS = ROOT / 'tools'
 
@@ -232,6 +234,13 @@ class TestWarmStart:
         runner = Runner.from_cfg(cfg)
         runner.train()
         assert runner.iter == 6
+
+    def test_without_anything_to_train(self, tmp_path, teacher_checkpoint):
+        cfg = tiny.training(tmp_path, teacher_checkpoint)
+        del cfg.model.points['fpn']
+        cfg.custom_hooks = [dict(type='diffkd_mm.WarmStartHook', num_iters=3)]
+        with pytest.raises(DistillationError, match='remove the hook'):
+            Runner.from_cfg(cfg).train()
 
     def test_is_skipped_on_resume(self, tmp_path, teacher_checkpoint):
         from diffkd_mm.hooks import WarmStartHook

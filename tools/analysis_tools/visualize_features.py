@@ -111,8 +111,12 @@ def main() -> None:
     if args.cfg_options:
         cfg.merge_from_dict(args.cfg_options)
     init_default_scope(cfg.get('default_scope', 'mmdet'))
+    if 'data_preprocessor' in cfg:
+        cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
     model = MODELS.build(cfg.model).to(args.device)
-    load_checkpoint(model, args.checkpoint, map_location=args.device)
+    checkpoint = load_checkpoint(model, args.checkpoint, map_location=args.device)
+    if not any(key.startswith('distillation.') for key in checkpoint.get('state_dict', {})):
+        raise SystemExit(f'{args.checkpoint} has no connectors: it is a plain student.')
     model.build_teacher()
 
     names = [name for name, point in model.distillation.items() if point.connector is not None]

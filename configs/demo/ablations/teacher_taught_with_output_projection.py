@@ -1,3 +1,3 @@
-_base_ = '../retinanet_digits_diffkd_teacher_taught.py'
+_base_ = './teacher_taught.py'
 
 model = dict(points=dict(fpn=dict(connector=dict(output_projection=True))))

@@ -1,4 +1,4 @@
-_base_ = './retinanet_digits_diffkd.py'
+_base_ = '../retinanet_digits_diffkd.py'
 
 # Only the teacher teaches the denoiser, ahead of the student and beside it; what the student is
 # compared with has unit variance, and nothing but its own 1×1 projection can fit it.

@@ -7,7 +7,7 @@ from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.runner import Runner
 from train import load_config
 
-import diffkd_mm  # noqa: F401  before the config is read, so that it can inherit from all packages
+from diffkd_mm.errors import DistillationError
 
 
 def parse_args() -> argparse.Namespace:
@@ -70,7 +70,10 @@ def main() -> None:
         draw_predictions(cfg, args)
     if args.tta:
         use_tta(cfg)
-    runner = Runner.from_cfg(cfg)
+    try:
+        runner = Runner.from_cfg(cfg)
+    except DistillationError as error:
+        raise SystemExit(f'{type(error).__name__}: {error}') from error
     if args.out:
         from mmdet.evaluation import DumpDetResults
         from mmengine.evaluator import DumpResults

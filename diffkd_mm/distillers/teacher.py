@@ -129,8 +129,8 @@ def read_checkpoint_file(checkpoint: str, trust: bool = False) -> Any:
             raise DistillationError(_broken(path, error)) from error
         raise DistillationError(
             f'{str(path)!r} holds more than weights ({str(error).splitlines()[0]}), and reading '
-            'it could run code of its author. If you trust its origin, set trust_checkpoint=True '
-            'beside the path.'
+            'it could run code of its author. If you trust its origin, allow it: '
+            'teacher=dict(..., trust_checkpoint=True), or --trust of the tools.'
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, AttributeError, KeyError) as error:
         raise DistillationError(_broken(path, error)) from error

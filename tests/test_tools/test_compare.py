@@ -203,6 +203,8 @@ def test_interrupting_ends_the_training_too(tmp_path, number):
         [sys.executable, '-c', call, str(tmp_path / 'alone.py'), '--work-dir', tmp_path / 'out'],
         stderr=subprocess.PIPE,
         text=True,
+        # A shell that runs the tests in the background has them ignore SIGINT, and so would this.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         deadline = time.time() + 60
         while not (log.exists() and log.read_text()):

@@ -1,5 +1,6 @@
 """What all connectors share: the levels they were built for, and saying so when they differ."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 from torch import Tensor, nn
@@ -9,7 +10,7 @@ from ..errors import DistillationError
 Losses = dict[str, Tensor]
 
 
-class Connector(nn.Module):
+class Connector(nn.Module, ABC):
     """Turns the tensors of a student tap and a teacher tap into pairs to be compared.
 
     Args:
@@ -26,11 +27,11 @@ class Connector(nn.Module):
         self.teacher_channels = teacher_channels
         self.num_levels = num_levels or 1
 
+    @abstractmethod
     def forward(
         self, students: Sequence[Tensor], teachers: Sequence[Tensor]
     ) -> tuple[list[Tensor], list[Tensor], Losses]:
         """Returns refined student tensors, targets, and losses of the connector's own."""
-        raise NotImplementedError
 
     def teacher_losses(self, teachers: Sequence[Tensor]) -> Losses:
         """Losses of the connector that need the teacher alone; none by default."""

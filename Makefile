@@ -9,6 +9,8 @@ PYTHON ?= $(shell for python in python3.11 python3 python; do \
 RUN := $(VENV)/bin/python
 
 SEEDS ?= 0
+# Trainings at a time; they share the cores.
+JOBS ?= 2
 DEMO_CONFIGS ?= \
 	configs/demo/retinanet_digits_student.py \
 	configs/demo/retinanet_digits_fitnet.py \
@@ -37,7 +39,8 @@ install:
 	@$(PYTHON) tools/install.py --venv $(VENV)
 
 demo: install
-	$(RUN) tools/compare.py $(DEMO_CONFIGS) --seeds $(SEEDS) --work-dir work_dirs/demo
+	$(RUN) tools/compare.py $(DEMO_CONFIGS) --seeds $(SEEDS) --jobs $(JOBS) \
+		--work-dir work_dirs/demo
 	$(RUN) tools/analysis_tools/visualize_features.py configs/demo/retinanet_digits_diffkd.py \
 		"$$(cat work_dirs/demo/retinanet_digits_diffkd/seed_$(firstword $(SEEDS))/last_checkpoint)" \
 		--out work_dirs/demo/features.png

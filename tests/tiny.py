@@ -73,6 +73,19 @@ def retinanet(base_channels: int = 8, channels: int = 16, **data_preprocessor) -
     )
 
 
+def shrink(cfg: ConfigDict) -> ConfigDict:
+    """Puts a ResNet-18 of an eighth of its width under a zoo config's detector."""
+    cfg = deepcopy(cfg)
+    in_channels = cfg.neck.in_channels
+    stages = len(in_channels) if isinstance(in_channels, list) else 1
+    cfg.backbone = retinanet()['backbone']
+    cfg.backbone.out_indices = (0, 1, 2, 3)[-stages:]
+    widths = [8, 16, 32, 64][-stages:]
+    cfg.neck.in_channels = widths if isinstance(in_channels, list) else widths[0]
+    cfg._scope_ = 'mmdet'
+    return cfg
+
+
 def build(cfg: dict) -> torch.nn.Module:
     """Builds a model in MMDetection's scope."""
     init_default_scope('mmdet')
@@ -106,11 +119,11 @@ def distiller(teacher_checkpoint, points=None, teacher=None, **student) -> dict:
     )
 
 
-def batch(batch_size: int = 2, size: int = 64) -> dict:
+def batch(batch_size: int = 2, size: int = 64, **options) -> dict:
     """Random images with random boxes."""
     from mmdet.testing import demo_mm_inputs
 
-    return demo_mm_inputs(batch_size, [[3, size, size]] * batch_size, num_classes=10)
+    return demo_mm_inputs(batch_size, [[3, size, size]] * batch_size, num_classes=10, **options)
 
 
 def training(root, teacher_checkpoint, max_epochs: int = 2, model=None, **overrides) -> Config:

@@ -5,6 +5,7 @@ from .ddim import DDIMSampler
 from .denoisers import BottleneckDenoiser, VectorDenoiser
 from .noise_adapter import NoiseAdapter, VectorNoiseAdapter
 from .standardization import Standardization
+from .unet import UNetDenoiser
 
 __all__ = [
     'BottleneckDenoiser',
@@ -12,6 +13,7 @@ __all__ = [
     'LinearAutoencoder',
     'NoiseAdapter',
     'Standardization',
+    'UNetDenoiser',
     'VectorDenoiser',
     'VectorNoiseAdapter',
 ]

@@ -1,9 +1,12 @@
 """The distiller: a student that is trained beside a frozen teacher."""
 
-from collections.abc import Iterator
+import inspect
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
+from mmengine.logging import print_log
 from mmengine.model import BaseModel
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from torch import Tensor, nn
@@ -11,7 +14,17 @@ from torch import Tensor, nn
 from ..errors import DistillationError
 from ..registry import MODELS
 from .point import DistillationPoint, check_options
-from .taps import check_tap, not_called, outputs, probe, record, run_to_taps
+from .preprocessing import Pixels, convert_images
+from .taps import (
+    PROBE_SIZE,
+    check_tap,
+    not_called,
+    outputs,
+    probe,
+    record,
+    record_regions,
+    run_to_taps,
+)
 from .teacher import FrozenTeacher
 
 _STUDENT = 'student.'
@@ -34,6 +47,8 @@ class Distiller(BaseModel):
         teacher (dict, optional): Options of :class:`FrozenTeacher`: ``config``, ``checkpoint`` and
             ``trust_checkpoint``. May be left out if there are no points.
         points (dict, optional): Options of a :class:`DistillationPoint` by the point's name.
+        inherit (Sequence[str]): Parts of the student, such as ``['neck', 'bbox_head']``, that are
+            initialised from the teacher's where names and shapes agree. Defaults to none.
         data_preprocessor (dict, optional): The student's, where a config keeps it outside of the
             model, as MMPretrain's do.
 
@@ -48,6 +63,7 @@ class Distiller(BaseModel):
         student: dict,
         teacher: dict | None = None,
         points: dict | None = None,
+        inherit: Sequence[str] = (),
         data_preprocessor: dict | None = None,
     ) -> None:
         student = dict(student)
@@ -60,10 +76,11 @@ class Distiller(BaseModel):
         if teacher is not None:
             check_options(teacher, FrozenTeacher, 'teacher')
             self.teacher = FrozenTeacher(**teacher)
+        self.inherit = inherit
         self.distillation = nn.ModuleDict(self._build_points(points or {}))
-        if self.distillation and self.teacher is None:
+        if (self.distillation or inherit) and self.teacher is None:
             raise DistillationError(
-                'the points need a teacher: teacher=dict(config=…, checkpoint=…).'
+                'points and inherit need a teacher: teacher=dict(config=…, checkpoint=…).'
             )
         self._register_state_dict_hook(_give_student_its_names)
 
@@ -77,32 +94,42 @@ class Distiller(BaseModel):
             if missing:
                 raise DistillationError(f'point {name!r}: {", ".join(missing)} is missing.')
             check_tap(self.student, cfg['student'], f'point {name!r}, student tap')
-        self._count_levels(configs)
-        return {name: DistillationPoint(name, **cfg) for name, cfg in configs.items()}
-
-    def _count_levels(self, configs: dict[str, dict]) -> None:
-        """Fills in ``num_levels`` of connectors that leave it open, from a run of the student."""
-        uncounted = {
+            if cfg.get('regions') is not None:
+                check_tap(self.student, cfg['regions'], f'point {name!r}, regions')
+        open_counts = {name: _open_counts(cfg) for name, cfg in configs.items()}
+        unknown = {
             name: cfg
             for name, cfg in configs.items()
-            if cfg.get('connector') and cfg['connector'].get('num_levels') is None
+            if cfg.get('strides') or (open_counts[name] and not cfg.get('student_levels'))
         }
-        unknown = {}
-        for name, cfg in uncounted.items():
-            if cfg.get('student_levels') is not None:
-                cfg['connector'] = {**cfg['connector'], 'num_levels': len(cfg['student_levels'])}
-            else:
-                unknown[name] = cfg
-        if not unknown:
-            return
-        shapes = probe(self.student, [cfg['student'] for cfg in unknown.values()])
-        for name, cfg in unknown.items():
-            if shapes is None or not shapes[cfg['student']]:
+        levels = self._probe_student(unknown)
+        for name, parts in open_counts.items():
+            chosen = configs[name].get('student_levels') or configs[name].get('strides')
+            for part in parts:
+                num_levels = len(levels[name] if chosen is None else chosen)
+                configs[name][part] = {**configs[name][part], 'num_levels': num_levels}
+        points = {}
+        for name, cfg in configs.items():
+            points[name] = DistillationPoint(name, **cfg)
+            if points[name].strides is not None:
+                with _naming(name):
+                    points[name].match_strides('student', levels[name], PROBE_SIZE)
+        return points
+
+    def _probe_student(self, configs: dict[str, dict]) -> dict[str, list[Tensor]]:
+        """The levels of the points' student taps, from a run on a blank image."""
+        if not configs:
+            return {}
+        taps = {cfg['student']: cfg.get('regions') for cfg in configs.values()}
+        found = probe(self.student, list(taps), [path for path, where in taps.items() if where])
+        for name, cfg in configs.items():
+            if found is None or not found[cfg['student']]:
                 raise DistillationError(
-                    f'point {name!r}: the student could not be run on a blank image to count the '
-                    f'levels of {cfg["student"]!r}; set num_levels in the connector.'
+                    f'point {name!r}: the student could not be run on a blank image to look at the '
+                    f'levels of {cfg["student"]!r}; set num_levels in connector and loss, and '
+                    'choose levels by index instead of strides.'
                 )
-            cfg['connector'] = {**cfg['connector'], 'num_levels': len(shapes[cfg['student']])}
+        return {name: found[cfg['student']] for name, cfg in configs.items()}
 
     def init_weights(self) -> None:
         """Initialises the student as its config says, then builds and loads the teacher.
@@ -112,6 +139,8 @@ class Distiller(BaseModel):
         """
         super().init_weights()
         self.build_teacher()
+        if self.inherit:
+            self._inherit()
 
     def build_teacher(self) -> None:
         """Builds and loads the teacher, once, and checks it against points and student.
@@ -119,35 +148,79 @@ class Distiller(BaseModel):
         Raises:
             DistillationError: If teacher, checkpoint and points do not fit together.
         """
-        if self.teacher is None or self.teacher.model is not None or not self.distillation:
+        if self.teacher is None or self.teacher.model is not None:
             return
-        device = next(self.student.parameters()).device
-        teacher = self.teacher.build(device)
+        if self.distillation or self.inherit:
+            self.use_teacher(self.teacher.build(next(self.student.parameters()).device))
+
+    def use_teacher(self, model: nn.Module) -> None:
+        """Takes a model as the teacher and checks it against points and student.
+
+        Args:
+            model (nn.Module): The teacher with its weights, on the student's device.
+
+        Raises:
+            DistillationError: If a point does not fit.
+        """
+        self.teacher.model = model.eval().requires_grad_(False)
         for name, point in self.distillation.items():
-            check_tap(teacher, point.teacher, f'point {name!r}, teacher tap')
-        _check_preprocessing(self.student.data_preprocessor, teacher.data_preprocessor)
-        self._check_shapes(teacher)
+            check_tap(model, point.teacher, f'point {name!r}, teacher tap')
+        self._pixels = [Pixels.of(side.data_preprocessor) for side in (self.student, model)]
+        self._check_shapes(model)
 
     def _check_shapes(self, teacher: nn.Module) -> None:
         """Compares both models' levels on a blank image, so that a mismatch shows at once."""
-        students = probe(self.student, self._taps('student'))
-        teachers = probe(teacher, self._taps('teacher'))
-        if students is None or teachers is None:
-            return  # a tap that needs annotations: the first training step checks it
+        students = probe(self.student, self._taps('student'), self._taps('student', True))
+        teachers = probe(teacher, self._taps('teacher'), self._taps('teacher', True))
         for name, point in self.distillation.items():
-            try:
+            with _naming(name):
+                if teachers is None or students is None:
+                    # A tap that needs annotations: the first training step checks it.
+                    if point.strides is not None:
+                        raise DistillationError(
+                            'the teacher could not be run on a blank image to find its strides; '
+                            'use student_levels and teacher_levels.'
+                        )
+                    continue
                 if not teachers[point.teacher]:
                     raise not_called('teacher', point.teacher)
+                if point.strides is not None:
+                    point.match_strides('teacher', teachers[point.teacher], PROBE_SIZE)
                 if students[point.student]:  # else called with annotations only, or never
                     point.check(
                         point.select(students[point.student], 'student'),
                         point.select(teachers[point.teacher], 'teacher'),
                     )
-            except DistillationError as error:
-                raise DistillationError(f'point {name!r}: {error}') from error
 
-    def _taps(self, side: str) -> list[str]:
-        return [getattr(point, side) for point in self.distillation.values()]
+    def _taps(self, side: str, on_regions: bool | None = None) -> list[str]:
+        """Paths of the taps of one side; only those (not) on the student's regions, if given."""
+        return [
+            getattr(point, side)
+            for point in self.distillation.values()
+            if on_regions is None or (point.regions is not None) == on_regions
+        ]
+
+    def _inherit(self) -> None:
+        """Copies the teacher's tensors into the parts of the student that inherit them."""
+        teacher, student = self.teacher.model.state_dict(), self.student.state_dict()
+        for part in self.inherit:
+            mine = [name for name in student if name.startswith(part + '.')]
+            fitting = [
+                name
+                for name in mine
+                if name in teacher and teacher[name].shape == student[name].shape
+            ]
+            if not fitting:
+                raise DistillationError(
+                    f'inherit={list(self.inherit)}: no tensor of {part!r} has the same name and '
+                    f'shape in student ({len(mine)} tensors) and teacher.'
+                )
+            for name in fitting:
+                student[name].copy_(teacher[name])
+            print_log(
+                f'{part}: {len(fitting)} of {len(mine)} tensors inherited from the teacher',
+                logger='current',
+            )
 
     # Running
 
@@ -174,36 +247,60 @@ class Distiller(BaseModel):
         """
         if not self.distillation:
             return self.student(inputs, data_samples, mode='loss')
-        teacher_records = self.run_teacher(inputs, data_samples)
-        with record(self.student, self._taps('student')) as student_records:
+        regions_of = {p.regions for p in self.distillation.values() if p.regions is not None}
+        with (
+            record(self.student, self._taps('student')) as student_records,
+            record_regions(self.student, list(regions_of)) as regions,
+        ):
             losses = self.student(inputs, data_samples, mode='loss')
+        teacher_records = self.run_teacher(inputs, data_samples, regions)
         for name, point in self.distillation.items():
-            try:
+            with _naming(name):
                 point_losses = point(
                     outputs(student_records, point.student, 'student'),
                     outputs(teacher_records, point.teacher, 'teacher'),
+                    data_samples,
                 )
-            except DistillationError as error:
-                raise DistillationError(f'point {name!r}: {error}') from error
             losses.update({f'{name}.{key}': value for key, value in point_losses.items()})
         return losses
 
     @torch.no_grad()
-    def run_teacher(self, inputs: Tensor, data_samples: list | None = None) -> dict:
-        """Runs the teacher as deep as its taps need; returns their records."""
+    def run_teacher(
+        self,
+        inputs: Tensor,
+        data_samples: list | None = None,
+        regions: dict[str, list[Tensor]] | None = None,
+    ) -> dict:
+        """Runs the teacher as deep as its taps need.
+
+        Args:
+            inputs (Tensor): Images of shape (B, 3, H, W), as the student's preprocessor made them.
+            data_samples (list, optional): Data samples of the images.
+            regions (dict, optional): The student's regions by the path of its RoI extractor, see
+                :func:`record_regions`. Without them, points that need some are left out.
+
+        Returns:
+            dict: The records of the teacher's taps.
+        """
         self.build_teacher()
-        teacher = self.teacher.model
-        paths = self._taps('teacher')
-        with record(teacher, paths) as records:
-            run_to_taps(teacher, paths, inputs, data_samples)
-        return records
+        images = convert_images(inputs, data_samples, *self._pixels)
+        paths = self._taps('teacher', None if regions is not None else False)
+        rois = {
+            point.teacher: regions[point.regions]
+            for point in self.distillation.values()
+            if regions is not None and point.regions is not None
+        }
+        return run_to_taps(self.teacher.model, paths, images, data_samples, rois)
 
     def teacher_losses(self, inputs: Tensor, data_samples: list | None = None) -> dict[str, Tensor]:
-        """The connectors' losses that need the teacher alone, for a warm start of the denoisers."""
+        """The connectors' losses that need the teacher alone, for a warm start of the denoisers.
+
+        Points on the student's regions have none.
+        """
         records = self.run_teacher(inputs, data_samples)
         losses = {}
         for name, point in self.distillation.items():
-            if point.connector is not None:
+            if point.connector is not None and point.regions is None:
                 levels = point.select(outputs(records, point.teacher, 'teacher'), 'teacher')
                 for key, value in point.connector.teacher_losses(levels).items():
                     losses[f'{name}.{key}'] = value
@@ -271,32 +368,22 @@ def _give_student_its_names(module: nn.Module, state_dict: dict, prefix: str, *a
                 names[prefix + key.removeprefix(prefix + _STUDENT)] = names.pop(key)
 
 
-def _values(name: str):
-    return lambda module: getattr(module, name, torch.empty(0)).flatten().tolist()
+@contextmanager
+def _naming(point: str) -> Iterator[None]:
+    """Puts a point's name before the message of an error in its levels."""
+    try:
+        yield
+    except DistillationError as error:
+        raise DistillationError(f'point {point!r}: {error}') from error
 
 
-# What decides the pixels a model sees. The packages have different names for swapping channels.
-_PIXELS = {
-    'mean': _values('mean'),
-    'std': _values('std'),
-    'channel conversion': lambda module: any(
-        getattr(module, name, False)
-        for name in ('_channel_conversion', 'channel_conversion', 'to_rgb')
-    ),
-}
-
-
-def _check_preprocessing(student: nn.Module, teacher: nn.Module) -> None:
-    """Student and teacher are fed the same tensor, so both must expect the same pixels.
-
-    Raises:
-        DistillationError: Names what differs.
-    """
-    for name, getter in _PIXELS.items():
-        found = [getter(module) for module in (student, teacher)]
-        if found[0] != found[1]:
-            raise DistillationError(
-                f'student and teacher expect different images: {name} of the data '
-                f'preprocessor is {found[0]} in the student and {found[1]} in the teacher. Use a '
-                'teacher trained with the same preprocessing.'
-            )
+def _open_counts(cfg: dict) -> list[str]:
+    """Which of a point's parts, connector and loss, leave their number of levels open."""
+    parts = []
+    for part in ('connector', 'loss'):
+        options = cfg.get(part) or {}
+        part_class = MODELS.get(options['type']) if isinstance(options.get('type'), str) else None
+        if options.get('num_levels') is None and part_class is not None:
+            if 'num_levels' in inspect.signature(part_class.__init__).parameters:
+                parts.append(part)
+    return parts

@@ -62,10 +62,18 @@ class DistillationPoint(nn.Module):
         teacher (str): Path of the tapped teacher module.
         loss (dict): Config of the distillation loss, called as ``loss(refined, target)`` per
             level. Losses of other packages are named with their scope (``mmdet.SmoothL1Loss``).
+            A loss whose ``forward`` has parameters ``data_samples`` or ``level`` is given the
+            batch's data samples and the level's index under these names.
         connector (dict, optional): Config of the connector. Defaults to None: the student's
             tensors are compared as they are.
         student_levels (Sequence[int], optional): Indices of the student levels. Defaults to all.
         teacher_levels (Sequence[int], optional): Indices of the teacher levels. Defaults to all.
+        strides (Sequence[int], optional): Strides, in pixels, of the levels to compare, in place
+            of their indices on both sides: ``[8, 16, 32, 64]`` are the levels that necks with
+            P2–P6 and P3–P7 share.
+        regions (str, optional): Path of the student's RoI extractor. The teacher's RoI head then
+            runs on the very regions that the student sampled in this step, without proposals,
+            assignment or NMS of its own. For taps in RoI heads.
         resize (bool): Resize the student's maps (bilinear) where their size differs from the
             teacher's. Defaults to False, which makes that an error.
 
@@ -82,6 +90,8 @@ class DistillationPoint(nn.Module):
         connector: dict | None = None,
         student_levels: Sequence[int] | None = None,
         teacher_levels: Sequence[int] | None = None,
+        strides: Sequence[int] | None = None,
+        regions: str | None = None,
         resize: bool = False,
     ) -> None:
         super().__init__()
@@ -90,16 +100,53 @@ class DistillationPoint(nn.Module):
                 f"point {name!r}: a point's name must be an identifier without 'loss' in it, "
                 'since MMEngine adds up every logged value whose name contains that word.'
             )
+        if strides is not None and (student_levels is not None or teacher_levels is not None):
+            raise DistillationError(
+                f'point {name!r}: levels are chosen by strides or by student_levels and '
+                'teacher_levels, not by both.'
+            )
         self.name = name
         self.student = student
         self.teacher = teacher
         self.student_levels = student_levels
         self.teacher_levels = teacher_levels
+        self.strides = strides
+        self.regions = regions
         self.resize = resize
         self.connector = None
         if connector is not None:
             self.connector = build_part(connector, f'point {name!r}, connector')
         self.loss = build_part(loss, f'point {name!r}, loss')
+        wanted = inspect.signature(self.loss.forward).parameters
+        self._loss_takes = [key for key in ('data_samples', 'level') if key in wanted]
+
+    def match_strides(self, side: str, levels: Sequence[Tensor], image_size: int) -> None:
+        """Finds the levels of one side that have the point's strides.
+
+        Args:
+            side (str): ``'student'`` or ``'teacher'``.
+            levels (Sequence[Tensor]): All levels of the tap for a square image.
+            image_size (int): Height and width of the image in pixels.
+
+        Raises:
+            DistillationError: If there is no level of a stride, or more than one.
+        """
+        sizes = [tuple(level.shape[2:]) for level in levels]
+        indices = []
+        for stride in self.strides:
+            size = -(-image_size // stride)  # necks round up
+            found = [i for i, s in enumerate(sizes) if s == (size, size)]
+            if len(found) != 1:
+                strides = ', '.join(
+                    str(round(image_size / max(s))) if len(s) == 2 else 'none' for s in sizes
+                )
+                raise DistillationError(
+                    f'strides={list(self.strides)} asks for one level of stride {stride}, and the '
+                    f'{side} tap {getattr(self, side)!r} has {len(found)}: its levels have strides '
+                    f'{strides}. Choose by student_levels and teacher_levels instead.'
+                )
+            indices += found
+        setattr(self, f'{side}_levels', indices)
 
     def select(self, levels: Sequence, side: str) -> list:
         """Chooses the levels of one side (``'student'`` or ``'teacher'``) by the given indices.
@@ -156,12 +203,18 @@ class DistillationPoint(nn.Module):
         if self.connector is not None:
             self.connector.check_levels(students, teachers)
 
-    def forward(self, students: Sequence[Tensor], teachers: Sequence[Tensor]) -> dict[str, Tensor]:
+    def forward(
+        self,
+        students: Sequence[Tensor],
+        teachers: Sequence[Tensor],
+        data_samples: list | None = None,
+    ) -> dict[str, Tensor]:
         """Compares the levels of both taps.
 
         Args:
             students (Sequence[Tensor]): The tensors of the student tap.
             teachers (Sequence[Tensor]): The tensors of the teacher tap.
+            data_samples (list, optional): Data samples of the batch, for losses that ask for them.
 
         Returns:
             dict[str, Tensor]: ``loss_kd``, summed over the levels, and what the connector adds.
@@ -169,9 +222,18 @@ class DistillationPoint(nn.Module):
         Raises:
             DistillationError: If the levels do not fit.
         """
+        if any(x.numel() == 0 for x in students):  # no region was sampled: a mean over nothing
+            return {'loss_kd': self._zero(students)}
         refined, targets, losses = self.refine(students, teachers)
-        loss_kd = sum(self.loss(x, y) for x, y in zip(refined, targets))
+        loss_kd = 0
+        for level, (x, y) in enumerate(zip(refined, targets)):
+            available = dict(data_samples=data_samples, level=level)
+            loss_kd += self.loss(x, y, **{key: available[key] for key in self._loss_takes})
         return {'loss_kd': loss_kd, **losses}
+
+    def _zero(self, students: Sequence[Tensor]) -> Tensor:
+        """A loss of zero with a gradient of zero for everything that DDP expects one for."""
+        return 0 * (sum(x.sum() for x in students) + sum(p.sum() for p in self.parameters()))
 
     def refine(
         self, students: Sequence[Tensor], teachers: Sequence[Tensor]

@@ -2,11 +2,12 @@
 
 import difflib
 import inspect
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
+from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
 from ..errors import DistillationError
@@ -14,6 +15,8 @@ from ..errors import DistillationError
 # A tap's record: the tensors in the order in which they came out. Each comes with the version
 # counter it had, by which a later in-place change is noticed.
 _Record = list[tuple[Tensor, int]]
+
+PROBE_SIZE = 128  # pixels
 
 
 def check_tap(model: nn.Module, path: str, where: str) -> None:
@@ -51,6 +54,30 @@ def _tensors(output: Any, path: str) -> Iterator[Tensor]:
 
 
 @contextmanager
+def record_regions(model: nn.Module, paths: Sequence[str]) -> Iterator[dict[str, list[Tensor]]]:
+    """Records the regions that RoI extractors are called with while the context is open.
+
+    Args:
+        model (nn.Module): The model.
+        paths (Sequence[str]): Paths of its RoI extractors.
+
+    Yields:
+        dict: Per path the regions of all calls in order, tensors of shape (n, 5).
+    """
+    regions: dict[str, list[Tensor]] = {path: [] for path in paths}
+    with ExitStack() as stack:
+        for path in regions:
+
+            def hook(module: nn.Module, args: tuple, path: str = path) -> None:
+                features, rois = args[:2]
+                regions[path].append(rois.detach())
+
+            handle = model.get_submodule(path).register_forward_pre_hook(hook)
+            stack.callback(handle.remove)
+        yield regions
+
+
+@contextmanager
 def record(model: nn.Module, paths: Sequence[str]) -> Iterator[dict[str, _Record]]:
     """Records the outputs of modules while the context is open.
 
@@ -65,21 +92,15 @@ def record(model: nn.Module, paths: Sequence[str]) -> Iterator[dict[str, _Record
         dict: Per path the tensors of all calls in order; tuples and lists are flattened.
     """
     records: dict[str, _Record] = {path: [] for path in paths}
-    handles = []
-
-    def hook_for(path: str):
-        def hook(module: nn.Module, args: tuple, output: Any) -> None:
-            records[path].extend((t, t._version) for t in _tensors(output, path))
-
-        return hook
-
-    try:
+    with ExitStack() as stack:
         for path in records:
-            handles.append(model.get_submodule(path).register_forward_hook(hook_for(path)))
+
+            def hook(module: nn.Module, args: tuple, output: Any, path: str = path) -> None:
+                records[path].extend((t, t._version) for t in _tensors(output, path))
+
+            handle = model.get_submodule(path).register_forward_hook(hook)
+            stack.callback(handle.remove)
         yield records
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def not_called(side: str, path: str) -> DistillationError:
@@ -108,26 +129,61 @@ def outputs(records: dict[str, _Record], path: str, side: str) -> list[Tensor]:
 
 
 def run_to_taps(
-    model: nn.Module, paths: Sequence[str], inputs: Tensor, data_samples: list | None = None
-) -> None:
-    """Runs a model's forward pass as deep as the taps need, without losses or post-processing.
+    model: nn.Module,
+    paths: Sequence[str],
+    inputs: Tensor,
+    data_samples: list | None = None,
+    regions: dict[str, list[Tensor]] | None = None,
+) -> dict[str, _Record]:
+    """Runs a model as deep as the taps need, without losses or post-processing, and records them.
 
     Taps in backbone and neck need ``extract_feat`` alone; a tapped dense head is run on its
-    features. Anything else falls back to the model's ``mode='tensor'``.
+    features, a tapped RoI head on its features in the given regions. Anything else falls back to
+    the model's ``mode='tensor'``.
 
     Args:
         model (nn.Module): A model of MMDetection, MMSegmentation or MMPretrain.
         paths (Sequence[str]): Paths of the tapped modules.
         inputs (Tensor): Preprocessed images of shape (B, 3, H, W).
         data_samples (list, optional): Data samples of the images.
+        regions (dict, optional): By path, for taps in a RoI head: the regions of every call, each
+            a tensor of shape (n, 5) of batch index and corners x1, y1, x2, y2 in pixels.
+
+    Returns:
+        dict: Per path the tensors of all calls in order, see :func:`record`.
+
+    Raises:
+        DistillationError: If regions are given for a tap that is not in a RoI head.
     """
+    regions = regions or {}
+    elsewhere = [path for path in paths if path not in regions]
+    with record(model, elsewhere) as records:
+        features = _run(model, elsewhere, inputs, data_samples)
+    if regions:
+        if features is None:
+            features = model.extract_feat(inputs)
+        with record(model, list(regions)) as roi_records:
+            # Taps of one head on one set of regions share a run.
+            runs = {(*_roi_forward(model, path), id(rois)): rois for path, rois in regions.items()}
+            for (forward, *stage, _), calls in runs.items():
+                for rois in calls:
+                    getattr(model.roi_head, forward)(*stage, features, rois)
+        records.update(roi_records)
+    return records
+
+
+def _run(
+    model: nn.Module, paths: Sequence[str], inputs: Tensor, data_samples: list | None
+) -> tuple[Tensor, ...] | None:
+    """Runs the model up to its taps; returns the neck's features if they were computed alone."""
     heads = [head for path in paths if (head := _head_of(model, path)) is not None]
     if not hasattr(model, 'extract_feat') or not all(_is_dense_head(model, head) for head in heads):
         model(inputs, data_samples, mode='tensor')
-        return
+        return None
     features = model.extract_feat(inputs)
     for head in dict.fromkeys(heads):
         head(features)
+    return features
 
 
 def _head_of(model: nn.Module, path: str) -> nn.Module | None:
@@ -144,28 +200,73 @@ def _is_dense_head(model: nn.Module, head: nn.Module) -> bool:
     """Whether the head's ``forward`` takes the features and nothing else."""
     if hasattr(model, 'forward_transformer'):  # DETR's heads take the decoder's output
         return False
-    parameters = inspect.signature(head.forward).parameters.values()
-    required = [p for p in parameters if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
-    return len(required) == 1
+    return len(_required_parameters(head.forward)) == 1
+
+
+def _required_parameters(function: Callable) -> list[str]:
+    parameters = inspect.signature(function).parameters.values()
+    return [
+        p.name for p in parameters if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD
+    ]
+
+
+def _roi_forward(model: nn.Module, path: str) -> tuple:
+    """How MMDetection runs the part of a RoI head that a tap is in: method and, if any, stage.
+
+    The method extracts the regions from the features and runs the box (or mask) head on them.
+
+    Raises:
+        DistillationError: If the tap is not in a RoI head, or its head needs more than regions.
+    """
+    name, part, *rest = [*path.split('.'), '']
+    head = getattr(model, name)
+    forward = '_mask_forward' if part.startswith('mask') else '_bbox_forward'
+    needed = _required_parameters(getattr(head, forward)) if hasattr(head, forward) else None
+    if name == 'roi_head' and needed == ['stage', 'x', 'rois']:
+        return forward, int(rest[0]) if rest[0].isdigit() else 0
+    if name == 'roi_head' and needed is not None and needed[:1] == ['x'] and len(needed) <= 2:
+        return (forward,)
+    raise DistillationError(
+        f'the tap {path!r} of {type(model).__name__} cannot be run on given regions: that needs a '
+        'RoI head whose boxes or masks follow from the features and the regions alone.'
+    )
 
 
 @torch.no_grad()
-def probe(model: nn.Module, paths: Sequence[str]) -> dict[str, list[Tensor]] | None:
+def probe(
+    model: nn.Module, paths: Sequence[str], on_regions: Sequence[str] = ()
+) -> dict[str, list[Tensor]] | None:
     """Runs a model once on a blank image and reports the shapes at its taps.
 
     Args:
         model (nn.Module): The model; its training mode is left as found.
         paths (Sequence[str]): Paths of the tapped modules.
+        on_regions (Sequence[str], optional): Those of the paths whose RoI head is run on given
+            regions: two here, in one call.
 
     Returns:
-        dict, optional: The tensors of each tap for a single 128×128 image, without their data
-        (device ``meta``). None if the model cannot be run without annotations.
+        dict, optional: The tensors of each tap for a single image of :data:`PROBE_SIZE` pixels a
+        side, without their data (device ``meta``). None if the model cannot be run without
+        annotations.
     """
     modes = [(module, module.training) for module in model.modules()]
     device = next(model.parameters()).device
+    image = torch.zeros(1, 3, PROBE_SIZE, PROBE_SIZE, device=device)
+    rois = torch.tensor([[0, 0, 0, 64, 64], [0, 32, 32, 127, 127]], device=device).float()
+    shape = (PROBE_SIZE, PROBE_SIZE)
+    sample = BaseDataElement(
+        metainfo=dict(
+            img_shape=shape,
+            ori_shape=shape,
+            pad_shape=shape,
+            batch_input_shape=shape,
+            scale_factor=(1.0, 1.0),
+        )
+    )
     try:
-        with record(model.eval(), paths) as records:
-            run_to_taps(model, paths, torch.zeros(1, 3, 128, 128, device=device))
+        records = run_to_taps(
+            model.eval(), paths, image, [sample], {path: [rois] for path in on_regions}
+        )
     except DistillationError:
         raise
     except Exception:

@@ -1,12 +1,18 @@
 """Distillation losses: distances between refined student and target."""
 
+from .cwd import CWDLoss
+from .fgd import FGDLoss
 from .logits import DISTLoss, KLDivLoss, pearson_correlation
 from .mse import MSELoss, channel_attention, spatial_attention
+from .pkd import PKDLoss
 
 __all__ = [
+    'CWDLoss',
     'DISTLoss',
+    'FGDLoss',
     'KLDivLoss',
     'MSELoss',
+    'PKDLoss',
     'channel_attention',
     'pearson_correlation',
     'spatial_attention',

@@ -23,7 +23,7 @@ def step():
     model.student.init_weights()
     # Random weights in place of the zoo's, without a file of 380 MB.
     teacher = tiny.build(dict(load_config(cfg.model.teacher.config).model, _scope_='mmdet'))
-    model.teacher.model = teacher.eval().requires_grad_(False)
+    model.use_teacher(teacher)
     optimizer = build_optim_wrapper(model.train(), cfg.optim_wrapper)
     before = model.backbone.layer4[0].conv1.weight.detach().clone()
     log = model.train_step(tiny.batch(2, 128), optimizer)

@@ -175,7 +175,7 @@ def build_distiller(cfg: Config, device: str) -> nn.Module:
         if 'data_preprocessor' in teacher_cfg:
             model_cfg.setdefault('data_preprocessor', teacher_cfg.data_preprocessor)
         teacher = MMENGINE_MODELS.build(model_cfg)
-        distiller.teacher.model = teacher.eval().requires_grad_(False).to(device)
+        distiller.use_teacher(teacher.to(device))
     return distiller.train()
 
 

@@ -17,7 +17,7 @@ from mmengine.runner import Runner, load_checkpoint
 from torch import Tensor, nn
 
 import diffkd_mm  # noqa: F401  registers the distiller, lets configs inherit from all packages
-from diffkd_mm.distillers.taps import outputs, record, run_to_taps
+from diffkd_mm.distillers.taps import outputs, run_to_taps
 
 
 def saliency(feature: Tensor, tau: float = 0.5) -> Tensor:
@@ -53,8 +53,7 @@ def features_of(model: nn.Module, point_name: str, data: dict) -> dict[str, list
     data = model.data_preprocessor(data, False)
     inputs, data_samples = data['inputs'], data['data_samples']
     teachers = outputs(model.run_teacher(inputs, data_samples), point.teacher, 'teacher')
-    with record(model.student.eval(), [point.student]) as records:
-        run_to_taps(model.student, [point.student], inputs, data_samples)
+    records = run_to_taps(model.student.eval(), [point.student], inputs, data_samples)
     students = outputs(records, point.student, 'student')
     refined, targets, _ = point.train().refine(students, teachers)
     return {
@@ -119,7 +118,11 @@ def main() -> None:
         raise SystemExit(f'{args.checkpoint} has no connectors: it is a plain student.')
     model.build_teacher()
 
-    names = [name for name, point in model.distillation.items() if point.connector is not None]
+    names = [
+        name
+        for name, point in model.distillation.items()
+        if point.connector is not None and point.regions is None
+    ]
     point = args.point or (names[0] if names else None)
     if point not in names:
         raise SystemExit(f'{args.config}: points with a connector: {", ".join(names) or "none"}.')

@@ -1,0 +1,88 @@
+"""Feeding the teacher the images that it was trained on."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from mmengine.model import BaseDataPreprocessor
+from torch import Tensor, nn
+
+from ..errors import DistillationError
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """What a data preprocessor makes of an image, per channel: (value − mean) / std.
+
+    Args:
+        mean (tuple[float, ...]): Means in the order of the channels; 0 where none is subtracted.
+        std (tuple[float, ...]): Standard deviations; 1 where nothing is divided.
+        reversed (bool): Whether the channels' order is reversed before that.
+        pad_value (float): What fills the image up afterwards, to the right and below.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    reversed: bool
+    pad_value: float
+
+    @classmethod
+    def of(cls, preprocessor: nn.Module) -> 'Pixels':
+        """Reads the settings of a data preprocessor of OpenMMLab.
+
+        Raises:
+            DistillationError: If it is of a kind that keeps them elsewhere.
+        """
+        normalizes = getattr(preprocessor, '_enable_normalize', None)
+        if type(preprocessor) is BaseDataPreprocessor:  # a model without one: only moves the data
+            normalizes = False
+        if normalizes is None:
+            raise DistillationError(
+                f'{type(preprocessor).__name__} is not a data preprocessor whose mean, std and '
+                'channel order are known here.'
+            )
+        mean, std = (0.0,), (1.0,)
+        if normalizes:
+            mean, std = (
+                tuple(getattr(preprocessor, x).flatten().tolist()) for x in ('mean', 'std')
+            )
+        # The packages have different names for these two.
+        names = ('_channel_conversion', 'channel_conversion', 'to_rgb')
+        return cls(
+            mean=mean * (3 // len(mean)),
+            std=std * (3 // len(std)),
+            reversed=any(getattr(preprocessor, name, False) for name in names),
+            pad_value=getattr(preprocessor, 'pad_value', getattr(preprocessor, 'pad_val', 0)),
+        )
+
+
+def convert_images(
+    inputs: Tensor, data_samples: list[Any] | None, seen: Pixels, wanted: Pixels
+) -> Tensor:
+    """Turns preprocessed images into what another data preprocessor would have made of them.
+
+    Args:
+        inputs (Tensor): Preprocessed images of shape (B, 3, H, W).
+        data_samples (list, optional): Their data samples, whose ``img_shape`` says where an image
+            ends and padding begins.
+        seen (Pixels): How they were preprocessed.
+        wanted (Pixels): How they should be.
+
+    Returns:
+        Tensor: The images, of the same shape; ``inputs`` itself if nothing differs.
+    """
+    if seen == wanted:
+        return inputs
+
+    def per_channel(values: tuple[float, ...]) -> Tensor:
+        return torch.tensor(values, dtype=inputs.dtype, device=inputs.device)[:, None, None]
+
+    images = inputs * per_channel(seen.std) + per_channel(seen.mean)
+    if seen.reversed != wanted.reversed:
+        images = images.flip(1)
+    images = (images - per_channel(wanted.mean)) / per_channel(wanted.std)
+    for image, sample in zip(images, data_samples or ()):
+        height, width = sample.img_shape[:2]
+        image[:, height:] = wanted.pad_value
+        image[:, :, width:] = wanted.pad_value
+    return images

@@ -1,0 +1,91 @@
+import pytest
+import tiny
+import torch
+from mmengine.registry import MODELS
+from torch import nn
+
+from diffkd_mm.distillers.preprocessing import Pixels, convert_images
+from diffkd_mm.errors import DistillationError
+
+CAFFE = dict(mean=[103.5, 116.3, 123.7], std=[1.0, 1.0, 1.0], bgr_to_rgb=False)
+PYTORCH = dict(mean=[123.7, 116.3, 103.5], std=[58.4, 57.1, 57.4], bgr_to_rgb=True)
+
+
+def preprocessor(**options):
+    options = dict(dict(type='mmdet.DetDataPreprocessor', pad_size_divisor=32), **options)
+    return MODELS.build(options)
+
+
+@pytest.mark.parametrize(
+    'seen, wanted',
+    [
+        (CAFFE, PYTORCH),
+        (PYTORCH, CAFFE),
+        (PYTORCH, dict(bgr_to_rgb=True)),
+        (dict(), PYTORCH),
+        (PYTORCH, dict(PYTORCH, pad_value=114)),
+    ],
+)
+def test_converted_images_are_those_of_the_other_preprocessor(seen, wanted):
+    tiny.build(tiny.retinanet())  # registers MMDetection's
+    data = tiny.batch()
+    data['inputs'] = [torch.randint(256, (3, *size), dtype=torch.uint8) for size in SIZES]
+    for sample, size in zip(data['data_samples'], SIZES):
+        sample.set_metainfo(dict(img_shape=size))
+    seen, wanted = preprocessor(**seen), preprocessor(**wanted)
+    batch = seen(data, True)
+    expected = wanted(data, True)['inputs']
+    converted = convert_images(
+        batch['inputs'], batch['data_samples'], Pixels.of(seen), Pixels.of(wanted)
+    )
+    torch.testing.assert_close(converted, expected, atol=1e-3, rtol=1e-5)
+    assert not torch.equal(batch['inputs'], expected)
+
+
+SIZES = [(64, 50), (40, 64)]
+
+
+def test_equal_preprocessing_costs_nothing():
+    tiny.build(tiny.retinanet())
+    inputs = torch.zeros(1, 3, 8, 8)
+    pixels = [Pixels.of(preprocessor(**CAFFE)) for _ in range(2)]
+    assert convert_images(inputs, None, *pixels) is inputs
+
+
+@pytest.mark.parametrize(
+    'options, expected',
+    [
+        (dict(type='mmseg.SegDataPreProcessor', **CAFFE, pad_val=3), (CAFFE['mean'], False, 3)),
+        (
+            dict(type='mmpretrain.ClsDataPreprocessor', mean=[1, 2, 3], std=[1, 1, 1], to_rgb=True),
+            ([1, 2, 3], True, 0),
+        ),
+        (dict(type='BaseDataPreprocessor'), ([0, 0, 0], False, 0)),
+    ],
+    ids=lambda x: x.get('type') if isinstance(x, dict) else '',
+)
+def test_preprocessors_of_all_packages(options, expected):
+    import mmpretrain.models  # noqa: F401
+    import mmseg.models  # noqa: F401
+
+    pixels = Pixels.of(MODELS.build(options))
+    assert list(pixels.mean) == pytest.approx(expected[0])
+    assert (pixels.reversed, pixels.pad_value) == expected[1:]
+
+
+def test_unknown_preprocessor():
+    with pytest.raises(DistillationError, match='Linear is not a data preprocessor'):
+        Pixels.of(nn.Linear(1, 1))
+
+
+def test_teacher_sees_its_own_kind_of_images(teacher_checkpoint):
+    teacher = tiny.retinanet(channels=24, **PYTORCH)
+    cfg = tiny.distiller(teacher_checkpoint, teacher=teacher, **CAFFE)
+    model = tiny.build(cfg)
+    model.init_weights()
+    data = tiny.batch()
+    records = model.run_teacher(**model.data_preprocessor(data, True))
+    teacher = model.teacher.model
+    expected = teacher.extract_feat(teacher.data_preprocessor(data, True)['inputs'])
+    for (feature, _), other in zip(records['neck'], expected):
+        torch.testing.assert_close(feature, other, atol=1e-4, rtol=1e-4)

@@ -1,4 +1,4 @@
-"""CWD (Shu et al. 2021). Weight and levels (P7 is left out) as in the authors' code for detectors."""
+"""CWD (Shu et al. 2021). Weight and levels (P7 is left out) as in its authors' detection code."""
 
 _base_ = '../retinanet_r50_x101_diffkd.py'
 

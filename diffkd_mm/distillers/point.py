@@ -177,8 +177,8 @@ class DistillationPoint(nn.Module):
         if len(students) != len(teachers):
             raise DistillationError(
                 f'the student tap {self.student!r} gives {len(students)} levels, the teacher tap '
-                f'{self.teacher!r} {len(teachers)}. Choose matching ones with student_levels and '
-                'teacher_levels.'
+                f'{self.teacher!r} {len(teachers)}. Choose matching ones by strides, or by '
+                'student_levels and teacher_levels.'
             )
         for i, (student, teacher) in enumerate(zip(students, teachers)):
             if student.dim() != teacher.dim() or len(student) != len(teacher):
@@ -190,8 +190,8 @@ class DistillationPoint(nn.Module):
             if student.shape[2:] != teacher.shape[2:] and not self.resize:
                 raise DistillationError(
                     f'level {i} has size {tuple(student.shape[2:])} in the student and '
-                    f'{tuple(teacher.shape[2:])} in the teacher. Choose levels of the same stride '
-                    'with student_levels and teacher_levels, or set resize=True.'
+                    f'{tuple(teacher.shape[2:])} in the teacher. Choose levels by strides, or by '
+                    'student_levels and teacher_levels, or set resize=True.'
                 )
             if self.connector is None and student.shape[1] != teacher.shape[1]:
                 raise DistillationError(

@@ -1,75 +1,266 @@
-"""The full-size configs, on a small image."""
+"""The full-size configs: what they are made of, and a real step of each on a small image."""
 
+import gc
 from pathlib import Path
+from typing import NamedTuple
 
+import mmdet
 import pytest
 import tiny
 import torch
+import yaml
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 
 from diffkd_mm.distillers.teacher import load_config, zoo_checkpoint
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
-NAMES = ['retinanet_r50_x101_diffkd', 'retinanet_r50_x101_diffkd_attn']
+MMDET_CONFIGS = Path(mmdet.__file__).parent / '.mim' / 'configs'
+
+
+class Row(NamedTuple):
+    """A row of Table 4 or 5: the zoo's entries with their AP, and what the recipe adds."""
+
+    student: str
+    student_ap: float
+    teacher: str
+    teacher_ap: float
+    losses: dict  # the points' loss weights
+    student_losses: tuple
+
+
+DENSE = ('loss_cls', 'loss_bbox')
+TWO_STAGE = (*DENSE, 'loss_rpn_cls', 'loss_rpn_bbox')
+ROWS = {
+    'faster_rcnn_r50_r101_diffkd': Row(
+        'faster-rcnn_r50_fpn_2x_coco',
+        38.4,
+        'faster-rcnn_r101_fpn_2x_coco',
+        39.8,
+        dict(fpn=5.0, reg=1.0),
+        TWO_STAGE,
+    ),
+    'retinanet_r50_r101_diffkd': Row(
+        'retinanet_r50_fpn_2x_coco',
+        37.4,
+        'retinanet_r101_fpn_2x_coco',
+        38.9,
+        dict(fpn=5.0, reg=1.0),
+        DENSE,
+    ),
+    'fcos_r50_r101_diffkd': Row(
+        'fcos_r50-caffe_fpn_gn-head_ms-640-800-2x_coco',
+        38.5,
+        'fcos_r101-caffe_fpn_gn-head_ms-640-800-2x_coco',
+        40.8,
+        dict(fpn=5.0),
+        (*DENSE, 'loss_centerness'),
+    ),
+    'faster_rcnn_r50_cascade_x101_diffkd': Row(
+        'faster-rcnn_r50_fpn_2x_coco',
+        38.4,
+        'cascade-mask-rcnn_x101-64x4d_fpn_20e_coco',
+        45.6,
+        dict(fpn=5.0, reg=1.0),
+        TWO_STAGE,
+    ),
+    # The paper's teacher has 41.2 and is not in the zoo.
+    'retinanet_r50_x101_diffkd': Row(
+        'retinanet_r50_fpn_2x_coco',
+        37.4,
+        'retinanet_x101-64x4d_fpn_1x_coco',
+        41.0,
+        dict(fpn=5.0, reg=1.0),
+        DENSE,
+    ),
+    'reppoints_r50_x101_diffkd': Row(
+        'reppoints-moment_r50_fpn-gn_head-gn_2x_coco',
+        38.6,
+        'reppoints-moment_x101-dconv-c3-c5_fpn-gn_head-gn_2x_coco',
+        44.2,
+        dict(fpn=15.0, refine=0.2, init=0.1),
+        ('loss_cls', 'loss_pts_init', 'loss_pts_refine'),
+    ),
+}
+TWINS = [f'{name}_attn' for name in ROWS]
+
+
+def load(name):
+    return Config.fromfile(CONFIGS / f'{name}.py')
+
+
+def build(cfg):
+    """The distiller, with random weights in place of the downloads."""
+    cfg.model.student.backbone.init_cfg = None
+    model = tiny.build(cfg.model)
+    model.student.init_weights()
+    teacher = load_config(cfg.model.teacher.config).model
+    model.use_teacher(tiny.build(dict(teacher, _scope_='mmdet')))
+    return model.train()
 
 
 @pytest.fixture(scope='module')
-def step():
-    """The config, its model after one step, and what that step logged."""
-    cfg = Config.fromfile(CONFIGS / f'{NAMES[0]}.py')
-    cfg.model.student.backbone.init_cfg = None  # the ImageNet weights are a download
-    model = tiny.build(cfg.model)
-    model.student.init_weights()
-    # Random weights in place of the zoo's, without a file of 380 MB.
-    teacher = tiny.build(dict(load_config(cfg.model.teacher.config).model, _scope_='mmdet'))
-    model.use_teacher(teacher)
-    optimizer = build_optim_wrapper(model.train(), cfg.optim_wrapper)
+def zoo():
+    """Box AP and weights by the name of a config, as MMDetection's metafiles record them."""
+    entries = {}
+    for metafile in MMDET_CONFIGS.glob('*/metafile.yml'):
+        content = yaml.safe_load(metafile.read_text(encoding='utf-8'))
+        for model in content['Models'] if isinstance(content, dict) else content:
+            for result in model.get('Results') or []:
+                ap = result.get('Metrics', {}).get('box AP')
+                entries.setdefault(Path(model['Config']).stem, (ap, model.get('Weights')))
+    return entries
+
+
+@pytest.mark.parametrize('name', [*ROWS, *TWINS])
+def test_student_and_teacher_are_those_of_the_table(name, zoo):
+    row = ROWS[name.removesuffix('_attn')]
+    assert zoo[row.student][0] == row.student_ap
+    assert zoo[row.teacher][0] == row.teacher_ap
+    cfg = load(name)
+    assert Path(cfg.model.teacher.config).stem == row.teacher
+    assert cfg.model.teacher.checkpoint == 'zoo'
+    assert zoo_checkpoint(cfg.model.teacher.config) == zoo[row.teacher][1]
+    # Schedule, data and everything else are the student's.
+    package = row.student.split('_')[0].split('-moment')[0].replace('-', '_')
+    base = load_config(f'mmdet::{package}/{row.student}.py')
+    assert cfg.train_cfg == base.train_cfg and cfg.train_dataloader == base.train_dataloader
+    assert cfg.optim_wrapper.optimizer == base.optim_wrapper.optimizer
+    assert cfg.param_scheduler[1].milestones == base.param_scheduler[1].milestones
+    assert cfg.model.student.backbone == base.model.backbone
+    clipped, warm_up = cfg.optim_wrapper.get('clip_grad'), cfg.param_scheduler[0].end
+    if 'retinanet' in name:
+        assert (clipped.max_norm, warm_up) == (35, 1000)
+    else:
+        assert clipped == base.optim_wrapper.get('clip_grad') and warm_up == 500
+        assert 'fcos' not in name or clipped.max_norm == 35
+
+
+@pytest.mark.parametrize('name', ROWS)
+def test_losses_and_parameters(name):
+    cfg, row = load(name), ROWS[name]
+    torch.manual_seed(0)
+    model = build(cfg)
+    points = model.distillation
+    assert {k: point.loss.loss_weight for k, point in points.items()} == row.losses
+    levels = points.fpn.connector.levels
+    assert len(levels) == 5
+    # The paper's 0.21 M, and the table of the time embedding.
+    assert sum(p.numel() for p in levels[0].denoiser.parameters()) == 207_872 + 1280 * 256
+    optimizer = build_optim_wrapper(model, cfg.optim_wrapper)
     before = model.backbone.layer4[0].conv1.weight.detach().clone()
     log = model.train_step(tiny.batch(2, 128), optimizer)
-    return cfg, model, before, log
-
-
-def test_losses_of_the_recipe(step):
-    _, _, _, log = step
-    assert set(log) >= {
-        'loss_cls',
-        'loss_bbox',
-        'fpn.loss_kd',
-        'fpn.loss_diff',
-        'reg.loss_kd',
-    }
+    expected = {*row.student_losses, 'fpn.loss_diff', *(f'{k}.loss_kd' for k in row.losses)}
+    assert {key for key in log if 'loss_' in key} == expected
     assert all(torch.isfinite(value) for value in log.values())
-
-
-def test_step_trains_the_student(step):
-    _, model, before, _ = step
     assert not torch.equal(model.backbone.layer4[0].conv1.weight, before)
+    del model, optimizer
+    gc.collect()
 
 
-def test_sizes(step):
-    """Five levels of 256 channels; per level the paper's 0.21 M denoiser and its time table."""
-    _, model, _, _ = step
-    levels = model.distillation.fpn.connector.levels
-    assert len(levels) == 5
-    denoiser = sum(p.numel() for p in levels[0].denoiser.parameters())
-    assert denoiser == 207_872 + 1280 * 256
-    assert sum(p.numel() for p in model.student.parameters()) / 1e6 == pytest.approx(
-        37.97, abs=0.01
-    )
-
-
-def test_recipe(step):
-    cfg, model, _, _ = step
-    assert model.distillation.fpn.loss.loss_weight == 5.0
-    assert cfg.optim_wrapper.clip_grad.max_norm == 35
-    assert cfg.train_cfg.max_epochs == 24 and cfg.optim_wrapper.optimizer.lr == 0.01
-    assert cfg.param_scheduler[0].end == 1000
-    url = zoo_checkpoint(cfg.model.teacher.config)
-    assert 'retinanet_x101_64x4d_fpn_1x_coco' in url
-
-
-def test_twin_differs_in_the_attention_alone():
-    plain, twin = (Config.fromfile(CONFIGS / f'{name}.py') for name in NAMES)
+@pytest.mark.parametrize('name', ROWS)
+def test_twin_differs_in_the_attention_alone(name):
+    plain, twin = load(name), load(f'{name}_attn')
     assert twin.model.points.fpn.loss.pop('attention') == 'spatial'
     assert plain.to_dict() == twin.to_dict()
+
+
+def test_twins_step():
+    """The attention in a real step; the twins have nothing else of their own."""
+    cfg = load('retinanet_r50_r101_diffkd_attn')
+    model = build(cfg)
+    data = model.data_preprocessor(tiny.batch(2, 128), True)
+    losses = model(**data, mode='loss')
+    model.distillation.fpn.loss.attention = None
+    assert losses['fpn.loss_kd'] != model(**data, mode='loss')['fpn.loss_kd']
+
+
+def test_cascade_has_the_students_deltas():
+    """The first stage regresses what the student does, on the same scale and for all classes."""
+    cfg = load('faster_rcnn_r50_cascade_x101_diffkd')
+    teacher = load_config(cfg.model.teacher.config).model.roi_head.bbox_head[0]
+    student = cfg.model.student.roi_head.bbox_head
+    assert student.reg_class_agnostic and teacher.reg_class_agnostic
+    assert student.bbox_coder == teacher.bbox_coder
+
+
+def test_fcos_student():
+    plain = load_config(f'mmdet::fcos/{ROWS["fcos_r50_r101_diffkd"].student}.py').model
+    ablation = load('ablations/fcos_r50_r101_diffkd_zoo_student').model.student
+    student = load('fcos_r50_r101_diffkd').model.student
+    assert student.bbox_head.norm_on_bbox and student.bbox_head.loss_bbox.type == 'GIoULoss'
+    zoo, bare, ours = (
+        tiny.build(dict(cfg, _scope_='mmdet', init_cfg=None)) for cfg in (plain, ablation, student)
+    )
+    for name in ('norm_on_bbox', 'center_sampling', 'conv_bias', 'centerness_on_reg'):
+        assert getattr(zoo.bbox_head, name) == getattr(bare.bbox_head, name)
+    assert str(zoo) == str(bare) != str(ours)
+    assert zoo.test_cfg == bare.test_cfg != ours.test_cfg
+
+
+FEATURES = {'plain': None, 'diffkd': 'DiffKDConnector'}
+
+
+@pytest.mark.parametrize('kind', FEATURES)
+@pytest.mark.parametrize('what', ['fpn', 'cls', 'reg', 'all'])
+def test_ablation_of_the_outputs(what, kind):
+    """Appendix C.5: eight configs that differ in their points alone."""
+    cfg = load(f'ablations/retinanet_r50_r101_{what}_{kind}')
+    points = cfg.model.pop('points')
+    assert set(points) == ({'fpn', 'cls', 'reg'} if what == 'all' else {what})
+    for point in points.values():
+        assert (point.connector and point.connector.type) == FEATURES[kind]
+    reference = load('retinanet_r50_r101_diffkd')
+    reference.model.pop('points')
+    assert cfg.to_dict() == reference.to_dict()
+
+
+def test_ablation_of_the_denoiser():
+    light, heavy = (
+        load(f'ablations/retinanet_r50_r101_diffkd_1x{suffix}') for suffix in ('', '_unet')
+    )
+    assert heavy.model.points.fpn.connector.pop('denoiser') == dict(type='UNetDenoiser')
+    assert light.to_dict() == heavy.to_dict()
+    base = load_config('mmdet::retinanet/retinanet_r50_fpn_1x_coco.py')
+    assert light.train_cfg == base.train_cfg and light.train_cfg.max_epochs == 12
+    assert light.param_scheduler[1].milestones == base.param_scheduler[1].milestones
+
+
+@pytest.fixture(scope='module')
+def student():
+    """A student whose backbone's features are small: fast, with the heads of the full size."""
+    return tiny.shrink(load('retinanet_r50_x101_diffkd').model.student)
+
+
+@pytest.mark.parametrize(
+    'name',
+    [
+        *(f'baselines/retinanet_r50_x101_{x}' for x in ('fitnet', 'fgd', 'pkd', 'cwd')),
+        *(f'ablations/retinanet_r50_r101_{x}' for x in ('all_plain', 'all_diffkd')),
+        'ablations/retinanet_r50_r101_diffkd_1x_unet',
+        'ablations/retinanet_r50_x101_diffkd_inherit',
+    ],
+)
+def test_step_of_baselines_and_ablations(name, student, tmp_path):
+    """Backbones are small here, all else is what the configs say."""
+    if name.endswith('unet'):
+        pytest.importorskip('diffusers')
+    cfg = load(name)
+    cfg.model.student = student
+    cfg.model.teacher = dict(
+        config=dict(model=student, default_scope='mmdet'), checkpoint=str(tmp_path / 'teacher.pth')
+    )
+    torch.save(tiny.build(student).state_dict(), tmp_path / 'teacher.pth')
+    model = tiny.build(cfg.model)
+    model.init_weights()
+    log = model.train().train_step(tiny.batch(2, 96), build_optim_wrapper(model, cfg.optim_wrapper))
+    points = cfg.model.points
+    assert {f'{k}.loss_kd' for k in points} == {k for k in log if k.endswith('.loss_kd')}
+    assert all(torch.isfinite(value) and value >= 0 for value in log.values())
+    if cfg.model.get('inherit'):
+        mine, theirs = (x.neck.fpn_convs[0].conv.bias for x in (model, model.teacher.model))
+        assert (mine - theirs).abs().max() < 0.01  # one step away
+    if 'baselines' in name:
+        assert set(points) == {'fpn'}
+        num_levels = len(points.fpn.get('strides', range(5)))
+        assert num_levels == (4 if name.endswith(('pkd', 'cwd')) else 5)

@@ -61,6 +61,38 @@ def test_overhead(config, tmp_path):
     assert 0 < result['ratio_min'] <= result['ratio'] <= result['ratio_max']
 
 
+def test_teacher(config, tmp_path, monkeypatch, capsys):
+    """The numbers are those of what they are named after, given a clock that is told."""
+    run_teacher = benchmark.Distiller.run_teacher
+    now = [0.0]
+    monkeypatch.setattr(benchmark.Phases, '_now', lambda self: now[0])
+
+    def slow(seconds, function):
+        def timed(*args, **kwargs):
+            now[0] += seconds
+            return function(*args, **kwargs)
+
+        return timed
+
+    monkeypatch.setattr(benchmark.Distiller, 'run_teacher', slow(2.0, run_teacher))
+    use_teacher = benchmark.Distiller.use_teacher
+
+    def slow_teacher(self, model):
+        use_teacher(self, model)
+        model.forward = slow(8.0, model.forward)
+        self.student.forward = slow(3.0, self.student.forward)
+
+    monkeypatch.setattr(benchmark.Distiller, 'use_teacher', slow_teacher)
+    out = tmp_path / 'out.json'
+    benchmark.main(
+        [str(config), '--shape', '64', '64', '--iters', '2', '--teacher', '--json', str(out)]
+    )
+    result = json.loads(out.read_text())
+    assert (result['teacher_seconds'], result['whole_seconds']) == (2, 8)
+    assert result['teacher_ratio'] == 0.25 and result['teacher_share'] == 0.4
+    assert '0.250' in capsys.readouterr().out
+
+
 def test_options_override_the_config(config, capsys):
     benchmark.main(
         [str(config), '--shape', '64', '64', '--iters', '1', '--cfg-options']

@@ -4,7 +4,8 @@
 
 The images are noise, the annotations made up and all weights random: nothing is downloaded, and
 time and memory do not depend on them much. ``--overhead`` compares the plain student with the same
-student in a distiller without points instead.
+student in a distiller without points instead, and ``--teacher`` the teacher, as deep as its taps
+need, with its whole forward pass.
 """
 
 import argparse
@@ -129,7 +130,8 @@ def random_batch(student: nn.Module, batch_size: int, shape: tuple[int, int]) ->
         if name in ('mmdet', 'mmseg', 'mmpretrain')
     )
     found = (getattr(module, 'num_classes', None) for module in student.modules())
-    num_classes = next((x for x in found if isinstance(x, int)), 2)
+    # The largest: a region proposal network has a single class.
+    num_classes = max((x for x in found if isinstance(x, int)), default=2)
     if package == 'mmdet':
         from mmdet.testing import demo_mm_inputs
 
@@ -192,6 +194,8 @@ class Step:
     def __init__(self, model: nn.Module, cfg: Config, batch: dict, amp: bool = False) -> None:
         self.model = model
         self.optim_wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+        for group in self.optim_wrapper.param_groups:
+            group['lr'] = 0.0  # random weights soon diverge; a step takes as long without moving
         self.batch = batch
         self.amp = amp
         self.device = next(model.parameters()).device.type
@@ -279,8 +283,60 @@ def measure_overhead(cfg: Config, args: argparse.Namespace) -> dict:
     )
 
 
+def measure_teacher(cfg: Config, args: argparse.Namespace) -> dict:
+    """The teacher as a step runs it and its whole forward pass, in turns, and the whole step.
+
+    The whole pass is MMEngine's ``mode='tensor'``: of a two-stage detector with its proposals, of a
+    cascade with all its stages.
+    """
+    distiller = build_distiller(cfg, args.device)
+    batch = random_batch(distiller.student, args.batch_size, tuple(args.shape))
+    step, phases = Step(distiller, cfg, batch, args.amp), Phases(args.device)
+    phases.wrap(distiller, 'run_teacher', 'teacher')
+    samples = [x.clone() for x in batch['data_samples']]
+    data = distiller.data_preprocessor({**batch, 'data_samples': samples}, True)
+
+    @torch.no_grad()
+    def whole() -> float:
+        start = phases._now()
+        with torch.autocast(args.device, torch.bfloat16, enabled=args.amp):
+            distiller.teacher.model(**data, mode='tensor')
+        return phases._now() - start
+
+    step()
+    whole()
+    seconds: dict[str, list[float]] = dict(teacher=[], whole=[], step=[])
+    for _ in range(args.iters):
+        phases.seconds['teacher'] = 0.0
+        seconds['step'].append(step())
+        seconds['teacher'].append(phases.seconds['teacher'])
+        seconds['whole'].append(whole())
+    ratios = [tapped / all_of_it for tapped, all_of_it in zip(seconds['teacher'], seconds['whole'])]
+    shares = [tapped / total for tapped, total in zip(seconds['teacher'], seconds['step'])]
+    return dict(
+        config=str(args.config),
+        device=args.device,
+        teacher_seconds=statistics.median(seconds['teacher']),
+        whole_seconds=statistics.median(seconds['whole']),
+        teacher_ratio=statistics.median(ratios),
+        teacher_ratio_min=min(ratios),
+        teacher_ratio_max=max(ratios),
+        teacher_share=statistics.median(shares),
+    )
+
+
 def tabulate(result: dict) -> Table:
     """The result as a table."""
+    if 'teacher_ratio' in result:
+        table = Table('teacher, s', 'its whole pass, s', 'ratio (min–max)', 'share of the step, %')
+        table.add_row(
+            f'{result["teacher_seconds"]:.4f}',
+            f'{result["whole_seconds"]:.4f}',
+            f'{result["teacher_ratio"]:.3f} '
+            f'({result["teacher_ratio_min"]:.3f}–{result["teacher_ratio_max"]:.3f})',
+            f'{100 * result["teacher_share"]:.0f}',
+        )
+        return table
     if 'ratio' in result:
         table = Table('student, s', 'in a distiller, s', 'ratio (min–max)')
         table.add_row(
@@ -316,7 +372,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--batch-size', type=int, default=1, help='images per step')
     parser.add_argument('--iters', type=int, default=5, help='measured steps')
     parser.add_argument('--amp', action='store_true', help='bfloat16 autocast')
-    parser.add_argument('--overhead', action='store_true', help='distiller without points')
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument('--overhead', action='store_true', help='distiller without points')
+    instead.add_argument('--teacher', action='store_true', help='what the teacher is spared')
     parser.add_argument('--threads', type=int, help="CPU threads, PyTorch's default otherwise")
     parser.add_argument('--json', type=Path, help='write the result to this file')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override the config')
@@ -334,7 +392,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.cfg_options:
         cfg.merge_from_dict(args.cfg_options)
     init_default_scope(cfg.get('default_scope', 'mmengine'))
-    measure: Callable = measure_overhead if args.overhead else measure_phases
+    measure: Callable = measure_phases
+    if args.overhead or args.teacher:
+        measure = measure_overhead if args.overhead else measure_teacher
     result = measure(cfg, args)
     Console().print(tabulate(result))
     if args.json:

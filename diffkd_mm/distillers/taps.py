@@ -63,13 +63,21 @@ def record_regions(model: nn.Module, paths: Sequence[str]) -> Iterator[dict[str,
 
     Yields:
         dict: Per path the regions of all calls in order, tensors of shape (n, 5).
+
+    Raises:
+        DistillationError: If a module is called with anything else than features and regions.
     """
     regions: dict[str, list[Tensor]] = {path: [] for path in paths}
     with ExitStack() as stack:
         for path in regions:
 
             def hook(module: nn.Module, args: tuple, path: str = path) -> None:
-                features, rois = args[:2]
+                rois = args[1] if len(args) > 1 else None
+                if not isinstance(rois, Tensor) or rois.dim() != 2 or rois.size(1) != 5:
+                    raise DistillationError(
+                        f'regions={path!r} is a {type(module).__name__} and not a RoI extractor, '
+                        'which is called with features and regions (n, 5).'
+                    )
                 regions[path].append(rois.detach())
 
             handle = model.get_submodule(path).register_forward_pre_hook(hook)

@@ -188,6 +188,12 @@ def test_messages(point, message):
         build(two_stage(), two_stage(), dict(reg=dict(REG, **point)))
 
 
+def test_regions_that_are_none():
+    model = build(two_stage(), two_stage(), dict(reg=dict(REG, regions='backbone')))
+    with pytest.raises(DistillationError, match="regions='backbone' is a ResNet and not a RoI ext"):
+        loss_of(model)
+
+
 def test_head_that_needs_more_than_regions():
     sparse = tiny.shrink(load_config('mmdet::sparse_rcnn/sparse-rcnn_r50_fpn_1x_coco.py').model)
     point = dict(REG, teacher='roi_head.bbox_head.0.fc_reg')

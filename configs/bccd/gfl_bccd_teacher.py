@@ -72,7 +72,7 @@ train_dataloader = dict(
                 ratio_range=(0.85, 1.15),
                 keep_ratio=True,
             ),
-            dict(type='RandomCrop', crop_size=_base_.image_size[::-1]),
+            dict(type='RandomCrop', crop_size=(192, 256)),  # of the width alone
             dict(type='RandomFlip', prob=0.75, direction=['horizontal', 'vertical', 'diagonal']),
             dict(type='PackDetInputs'),
         ]

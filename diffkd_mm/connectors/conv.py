@@ -42,12 +42,15 @@ class ConvConnector(Connector):
     def forward(
         self, students: Sequence[Tensor], teachers: Sequence[Tensor]
     ) -> tuple[list[Tensor], list[Tensor], Losses]:
-        """Projects maps (B, C_s, H, W) to (B, C_t, H, W).
+        """Projects maps (B, C_s, H, W) to (B, C_t, H, W), vectors (B, C_s) to (B, C_t).
 
         Raises:
             DistillationError: If the levels differ from what the connector was built for.
         """
         self.check_levels(students, teachers)
-        refined = [conv(x) for conv, x in zip(self.convs, students)]
+        refined = [
+            conv(x) if x.dim() == 4 else conv(x[:, :, None, None]).flatten(1)
+            for conv, x in zip(self.convs, students)
+        ]
         targets = [standardize(x) for standardize, x in zip(self.standardizations, teachers)]
         return refined, targets, {}

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ..errors import DistillationError
 from ..registry import MODELS
 from .point import DistillationPoint, check_options
-from .preprocessing import Pixels, convert_images
+from .preprocessing import Pixels, convert_images, pixels_of_both
 from .taps import (
     PROBE_SIZE,
     check_tap,
@@ -76,7 +76,8 @@ class Distiller(BaseModel):
         if teacher is not None:
             check_options(teacher, FrozenTeacher, 'teacher')
             self.teacher = FrozenTeacher(**teacher)
-        self.inherit = inherit
+        self.inherit = [inherit] if isinstance(inherit, str) else inherit
+        self._pixels: list[Pixels] | None = None  # of student and teacher, once there is one
         self.distillation = nn.ModuleDict(self._build_points(points or {}))
         if (self.distillation or inherit) and self.teacher is None:
             raise DistillationError(
@@ -120,16 +121,16 @@ class Distiller(BaseModel):
         """The levels of the points' student taps, from a run on a blank image."""
         if not configs:
             return {}
-        taps = {cfg['student']: cfg.get('regions') for cfg in configs.values()}
-        found = probe(self.student, list(taps), [path for path, where in taps.items() if where])
+        taps = {name: (cfg['student'], cfg.get('regions')) for name, cfg in configs.items()}
+        found = probe(self.student, list(taps.values()))
         for name, cfg in configs.items():
-            if found is None or not found[cfg['student']]:
+            if found is None or not found[taps[name]]:
                 raise DistillationError(
                     f'point {name!r}: the student could not be run on a blank image to look at the '
                     f'levels of {cfg["student"]!r}; set num_levels in connector and loss, and '
                     'choose levels by index instead of strides.'
                 )
-        return {name: found[cfg['student']] for name, cfg in configs.items()}
+        return {name: found[tap] for name, tap in taps.items()}
 
     def init_weights(self) -> None:
         """Initialises the student as its config says, then builds and loads the teacher.
@@ -148,10 +149,12 @@ class Distiller(BaseModel):
         Raises:
             DistillationError: If teacher, checkpoint and points do not fit together.
         """
-        if self.teacher is None or self.teacher.model is not None:
+        if self.teacher is None or self._pixels is not None:
             return
         if self.distillation or self.inherit:
-            self.use_teacher(self.teacher.build(next(self.student.parameters()).device))
+            device = next(self.student.parameters()).device
+            # A copy of this distiller may have built the teacher that they share.
+            self.use_teacher(self.teacher.model or self.teacher.build(device))
 
     def use_teacher(self, model: nn.Module) -> None:
         """Takes a model as the teacher and checks it against points and student.
@@ -165,13 +168,14 @@ class Distiller(BaseModel):
         self.teacher.model = model.eval().requires_grad_(False)
         for name, point in self.distillation.items():
             check_tap(model, point.teacher, f'point {name!r}, teacher tap')
-        self._pixels = [Pixels.of(side.data_preprocessor) for side in (self.student, model)]
+        self._pixels = pixels_of_both(self.student.data_preprocessor, model.data_preprocessor)
         self._check_shapes(model)
 
     def _check_shapes(self, teacher: nn.Module) -> None:
         """Compares both models' levels on a blank image, so that a mismatch shows at once."""
-        students = probe(self.student, self._taps('student'), self._taps('student', True))
-        teachers = probe(teacher, self._taps('teacher'), self._taps('teacher', True))
+        points = self.distillation.values()
+        students = probe(self.student, [point.student_tap for point in points])
+        teachers = probe(teacher, [point.teacher_tap for point in points])
         for name, point in self.distillation.items():
             with _naming(name):
                 if teachers is None or students is None:
@@ -182,23 +186,17 @@ class Distiller(BaseModel):
                             'use student_levels and teacher_levels.'
                         )
                     continue
-                if not teachers[point.teacher]:
+                student_levels = students[point.student_tap]
+                teacher_levels = teachers[point.teacher_tap]
+                if not teacher_levels:
                     raise not_called('teacher', point.teacher)
                 if point.strides is not None:
-                    point.match_strides('teacher', teachers[point.teacher], PROBE_SIZE)
-                if students[point.student]:  # else called with annotations only, or never
+                    point.match_strides('teacher', teacher_levels, PROBE_SIZE)
+                if student_levels:  # else called with annotations only, or never
                     point.check(
-                        point.select(students[point.student], 'student'),
-                        point.select(teachers[point.teacher], 'teacher'),
+                        point.select(student_levels, 'student'),
+                        point.select(teacher_levels, 'teacher'),
                     )
-
-    def _taps(self, side: str, on_regions: bool | None = None) -> list[str]:
-        """Paths of the taps of one side; only those (not) on the student's regions, if given."""
-        return [
-            getattr(point, side)
-            for point in self.distillation.values()
-            if on_regions is None or (point.regions is not None) == on_regions
-        ]
 
     def _inherit(self) -> None:
         """Copies the teacher's tensors into the parts of the student that inherit them."""
@@ -247,18 +245,22 @@ class Distiller(BaseModel):
         """
         if not self.distillation:
             return self.student(inputs, data_samples, mode='loss')
-        regions_of = {p.regions for p in self.distillation.values() if p.regions is not None}
+        points = self.distillation.values()
+        extractors = list({point.regions for point in points if point.regions is not None})
+        if not extractors:  # before the student, whose activations would be held meanwhile
+            teacher_records = self.run_teacher(inputs, data_samples)
         with (
-            record(self.student, self._taps('student')) as student_records,
-            record_regions(self.student, list(regions_of)) as regions,
+            record(self.student, [point.student for point in points]) as student_records,
+            record_regions(self.student, extractors) as regions,
         ):
             losses = self.student(inputs, data_samples, mode='loss')
-        teacher_records = self.run_teacher(inputs, data_samples, regions)
+        if extractors:
+            teacher_records = self.run_teacher(inputs, data_samples, regions)
         for name, point in self.distillation.items():
             with _naming(name):
                 point_losses = point(
-                    outputs(student_records, point.student, 'student'),
-                    outputs(teacher_records, point.teacher, 'teacher'),
+                    outputs(student_records[point.student], point.student, 'student'),
+                    outputs(teacher_records[point.teacher_tap], point.teacher, 'teacher'),
                     data_samples,
                 )
             losses.update({f'{name}.{key}': value for key, value in point_losses.items()})
@@ -280,17 +282,16 @@ class Distiller(BaseModel):
                 :func:`record_regions`. Without them, points that need some are left out.
 
         Returns:
-            dict: The records of the teacher's taps.
+            dict: The record of every point's ``teacher_tap``.
         """
         self.build_teacher()
         images = convert_images(inputs, data_samples, *self._pixels)
-        paths = self._taps('teacher', None if regions is not None else False)
-        rois = {
-            point.teacher: regions[point.regions]
+        taps = [
+            point.teacher_tap
             for point in self.distillation.values()
-            if regions is not None and point.regions is not None
-        }
-        return run_to_taps(self.teacher.model, paths, images, data_samples, rois)
+            if point.regions is None or regions is not None
+        ]
+        return run_to_taps(self.teacher.model, taps, images, data_samples, regions)
 
     def teacher_losses(self, inputs: Tensor, data_samples: list | None = None) -> dict[str, Tensor]:
         """The connectors' losses that need the teacher alone, for a warm start of the denoisers.
@@ -301,7 +302,8 @@ class Distiller(BaseModel):
         losses = {}
         for name, point in self.distillation.items():
             if point.connector is not None and point.regions is None:
-                levels = point.select(outputs(records, point.teacher, 'teacher'), 'teacher')
+                tensors = outputs(records[point.teacher_tap], point.teacher, 'teacher')
+                levels = point.select(tensors, 'teacher')
                 for key, value in point.connector.teacher_losses(levels).items():
                     losses[f'{name}.{key}'] = value
         return losses
@@ -382,7 +384,9 @@ def _open_counts(cfg: dict) -> list[str]:
     parts = []
     for part in ('connector', 'loss'):
         options = cfg.get(part) or {}
-        part_class = MODELS.get(options['type']) if isinstance(options.get('type'), str) else None
+        part_class = options.get('type')  # a class in MMEngine's pure Python configs
+        if isinstance(part_class, str):
+            part_class = MODELS.get(part_class)
         if options.get('num_levels') is None and part_class is not None:
             if 'num_levels' in inspect.signature(part_class.__init__).parameters:
                 parts.append(part)

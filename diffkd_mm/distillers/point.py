@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..errors import DistillationError
 from ..registry import MODELS, build_model
+from .taps import Tap
 
 
 def build_part(cfg: dict, where: str) -> nn.Module:
@@ -112,6 +113,8 @@ class DistillationPoint(nn.Module):
         self.teacher_levels = teacher_levels
         self.strides = strides
         self.regions = regions
+        self.student_tap: Tap = (student, regions)
+        self.teacher_tap: Tap = (teacher, regions)
         self.resize = resize
         self.connector = None
         if connector is not None:
@@ -185,7 +188,8 @@ class DistillationPoint(nn.Module):
                 raise DistillationError(
                     f'level {i} has shape {tuple(student.shape)} in the student and '
                     f'{tuple(teacher.shape)} in the teacher: the taps do not output the same kind '
-                    'of thing, or not for the same samples.'
+                    'of thing, or not for the same samples. Taps in RoI heads need regions=, the '
+                    'path of the RoI extractor.'
                 )
             if student.shape[2:] != teacher.shape[2:] and not self.resize:
                 raise DistillationError(

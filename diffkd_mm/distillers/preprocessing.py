@@ -56,8 +56,36 @@ class Pixels:
         )
 
 
+def pixels_of_both(student: nn.Module, teacher: nn.Module) -> tuple[Pixels | None, Pixels | None]:
+    """Reads the data preprocessors of student and teacher.
+
+    Returns:
+        tuple: What they make of images; None for both if they are of a kind that is not known, but
+        have the same settings.
+
+    Raises:
+        DistillationError: If one is of a kind that is not known and they differ.
+    """
+    try:
+        return Pixels.of(student), Pixels.of(teacher)
+    except DistillationError as error:
+        if type(student) is type(teacher) and _settings(student) == _settings(teacher):
+            return None, None
+        raise DistillationError(
+            f'{error} The preprocessing of student ({type(student).__name__}) and teacher '
+            f'({type(teacher).__name__}) must then be of the same class with the same settings.'
+        ) from error
+
+
+def _settings(module: nn.Module) -> dict[str, Any]:
+    plain = {
+        k: v for k, v in vars(module).items() if isinstance(v, int | float | str | list | tuple)
+    }
+    return plain | {name: buffer.tolist() for name, buffer in module.named_buffers()}
+
+
 def convert_images(
-    inputs: Tensor, data_samples: list[Any] | None, seen: Pixels, wanted: Pixels
+    inputs: Tensor, data_samples: list[Any] | None, seen: Pixels | None, wanted: Pixels | None
 ) -> Tensor:
     """Turns preprocessed images into what another data preprocessor would have made of them.
 
@@ -65,8 +93,8 @@ def convert_images(
         inputs (Tensor): Preprocessed images of shape (B, 3, H, W).
         data_samples (list, optional): Their data samples, whose ``img_shape`` says where an image
             ends and padding begins.
-        seen (Pixels): How they were preprocessed.
-        wanted (Pixels): How they should be.
+        seen (Pixels, optional): How they were preprocessed.
+        wanted (Pixels, optional): How they should be.
 
     Returns:
         Tensor: The images, of the same shape; ``inputs`` itself if nothing differs.
@@ -82,7 +110,8 @@ def convert_images(
         images = images.flip(1)
     images = (images - per_channel(wanted.mean)) / per_channel(wanted.std)
     for image, sample in zip(images, data_samples or ()):
-        height, width = sample.img_shape[:2]
-        image[:, height:] = wanted.pad_value
-        image[:, :, width:] = wanted.pad_value
+        if 'img_shape' in sample:  # images of one size need not say it
+            height, width = sample.img_shape[:2]
+            image[:, height:] = wanted.pad_value
+            image[:, :, width:] = wanted.pad_value
     return images

@@ -16,6 +16,10 @@ from ..errors import DistillationError
 # counter it had, by which a later in-place change is noticed.
 _Record = list[tuple[Tensor, int]]
 
+# What is tapped when a model is run for its taps: a module's path and, for RoI heads, the path of
+# the student's RoI extractor whose regions the head is run on.
+Tap = tuple[str, str | None]
+
 PROBE_SIZE = 128  # pixels
 
 
@@ -71,16 +75,20 @@ def record_regions(model: nn.Module, paths: Sequence[str]) -> Iterator[dict[str,
     with ExitStack() as stack:
         for path in regions:
 
-            def hook(module: nn.Module, args: tuple, path: str = path) -> None:
-                rois = args[1] if len(args) > 1 else None
+            def hook(module: nn.Module, args: tuple, kwargs: dict, path: str = path) -> None:
+                if not torch.is_grad_enabled():
+                    return  # the student chooses its samples (OHEM); this is not their run
+                rois = args[1] if len(args) > 1 else kwargs.get('rois')
                 if not isinstance(rois, Tensor) or rois.dim() != 2 or rois.size(1) != 5:
                     raise DistillationError(
                         f'regions={path!r} is a {type(module).__name__} and not a RoI extractor, '
                         'which is called with features and regions (n, 5).'
                     )
-                regions[path].append(rois.detach())
+                # Some heads extract the same regions twice, at different scales.
+                if not regions[path] or regions[path][-1] is not rois:
+                    regions[path].append(rois)
 
-            handle = model.get_submodule(path).register_forward_pre_hook(hook)
+            handle = model.get_submodule(path).register_forward_pre_hook(hook, with_kwargs=True)
             stack.callback(handle.remove)
         yield regions
 
@@ -97,14 +105,17 @@ def record(model: nn.Module, paths: Sequence[str]) -> Iterator[dict[str, _Record
         paths (Sequence[str]): Paths of the modules.
 
     Yields:
-        dict: Per path the tensors of all calls in order; tuples and lists are flattened.
+        dict: Per path the tensors of all calls in order; tuples and lists are flattened. Calls
+        under ``no_grad`` are left out unless everything is.
     """
+    with_grad = torch.is_grad_enabled()
     records: dict[str, _Record] = {path: [] for path in paths}
     with ExitStack() as stack:
         for path in records:
 
             def hook(module: nn.Module, args: tuple, output: Any, path: str = path) -> None:
-                records[path].extend((t, t._version) for t in _tensors(output, path))
+                if torch.is_grad_enabled() == with_grad:
+                    records[path].extend((t, t._version) for t in _tensors(output, path))
 
             handle = model.get_submodule(path).register_forward_hook(hook)
             stack.callback(handle.remove)
@@ -119,30 +130,30 @@ def not_called(side: str, path: str) -> DistillationError:
     )
 
 
-def outputs(records: dict[str, _Record], path: str, side: str) -> list[Tensor]:
-    """The recorded tensors of a tap.
+def outputs(record: _Record, path: str, side: str) -> list[Tensor]:
+    """The tensors in a tap's record.
 
     Raises:
         DistillationError: If the module was not called, or its output was overwritten since.
     """
-    if not records[path]:
+    if not record:
         raise not_called(side, path)
-    for tensor, version in records[path]:
+    for tensor, version in record:
         if tensor._version != version:
             raise DistillationError(
                 f'the output of the {side} tap {path!r} was overwritten in place after it was '
                 'recorded; tap the module that overwrites it instead.'
             )
-    return [tensor for tensor, _ in records[path]]
+    return [tensor for tensor, _ in record]
 
 
 def run_to_taps(
     model: nn.Module,
-    paths: Sequence[str],
+    taps: Sequence[Tap],
     inputs: Tensor,
     data_samples: list | None = None,
     regions: dict[str, list[Tensor]] | None = None,
-) -> dict[str, _Record]:
+) -> dict[Tap, _Record]:
     """Runs a model as deep as the taps need, without losses or post-processing, and records them.
 
     Taps in backbone and neck need ``extract_feat`` alone; a tapped dense head is run on its
@@ -151,32 +162,40 @@ def run_to_taps(
 
     Args:
         model (nn.Module): A model of MMDetection, MMSegmentation or MMPretrain.
-        paths (Sequence[str]): Paths of the tapped modules.
+        taps (Sequence[Tap]): The tapped modules' paths, each with the path of an extractor in
+            ``regions`` or None.
         inputs (Tensor): Preprocessed images of shape (B, 3, H, W).
         data_samples (list, optional): Data samples of the images.
-        regions (dict, optional): By path, for taps in a RoI head: the regions of every call, each
-            a tensor of shape (n, 5) of batch index and corners x1, y1, x2, y2 in pixels.
+        regions (dict, optional): By an extractor's path the regions of its calls, each a tensor of
+            shape (n, 5) of batch index and corners x1, y1, x2, y2 in pixels.
 
     Returns:
-        dict: Per path the tensors of all calls in order, see :func:`record`.
+        dict: Per tap the tensors of all calls in order, see :func:`record`.
 
     Raises:
-        DistillationError: If regions are given for a tap that is not in a RoI head.
+        DistillationError: If a tap on regions is not in a RoI head, or there are no regions.
     """
-    regions = regions or {}
-    elsewhere = [path for path in paths if path not in regions]
-    with record(model, elsewhere) as records:
+    elsewhere = [path for path, extractor in taps if extractor is None]
+    with record(model, elsewhere) as found:
         features = _run(model, elsewhere, inputs, data_samples)
-    if regions:
-        if features is None:
-            features = model.extract_feat(inputs)
-        with record(model, list(regions)) as roi_records:
-            # Taps of one head on one set of regions share a run.
-            runs = {(*_roi_forward(model, path), id(rois)): rois for path, rois in regions.items()}
-            for (forward, *stage, _), calls in runs.items():
-                for rois in calls:
-                    getattr(model.roi_head, forward)(*stage, features, rois)
-        records.update(roi_records)
+    records = {(path, None): tensors for path, tensors in found.items()}
+    # Taps of one head on one set of regions share a run.
+    runs: dict[tuple, list[str]] = {}
+    for path, extractor in taps:
+        if extractor is not None:
+            runs.setdefault((extractor, *_roi_forward(model, path)), []).append(path)
+    if runs and features is None:
+        features = model.extract_feat(inputs)
+    for (extractor, forward, *stage), paths in runs.items():
+        if not regions[extractor]:
+            raise DistillationError(
+                f'regions={extractor!r} exists but was not called by the student; of a cascade, '
+                f"name the extractor of a stage, such as '{extractor}.0'."
+            )
+        with record(model, paths) as found:
+            for rois in regions[extractor]:
+                getattr(model.roi_head, forward)(*stage, features, rois)
+        records.update({(path, extractor): tensors for path, tensors in found.items()})
     return records
 
 
@@ -230,9 +249,11 @@ def _roi_forward(model: nn.Module, path: str) -> tuple:
     head = getattr(model, name)
     forward = '_mask_forward' if part.startswith('mask') else '_bbox_forward'
     needed = _required_parameters(getattr(head, forward)) if hasattr(head, forward) else None
-    if name == 'roi_head' and needed == ['stage', 'x', 'rois']:
+    # Heads with these take further features where there are some (HTC, SCNet).
+    more = any(getattr(head, option, False) for option in ('with_semantic', 'with_glbctx'))
+    if name == 'roi_head' and not more and needed == ['stage', 'x', 'rois']:
         return forward, int(rest[0]) if rest[0].isdigit() else 0
-    if name == 'roi_head' and needed is not None and needed[:1] == ['x'] and len(needed) <= 2:
+    if name == 'roi_head' and not more and needed in (['x'], ['x', 'rois']):
         return (forward,)
     raise DistillationError(
         f'the tap {path!r} of {type(model).__name__} cannot be run on given regions: that needs a '
@@ -241,16 +262,12 @@ def _roi_forward(model: nn.Module, path: str) -> tuple:
 
 
 @torch.no_grad()
-def probe(
-    model: nn.Module, paths: Sequence[str], on_regions: Sequence[str] = ()
-) -> dict[str, list[Tensor]] | None:
+def probe(model: nn.Module, taps: Sequence[Tap]) -> dict[Tap, list[Tensor]] | None:
     """Runs a model once on a blank image and reports the shapes at its taps.
 
     Args:
         model (nn.Module): The model; its training mode is left as found.
-        paths (Sequence[str]): Paths of the tapped modules.
-        on_regions (Sequence[str], optional): Those of the paths whose RoI head is run on given
-            regions: two here, in one call.
+        taps (Sequence[Tap]): See :func:`run_to_taps`; on regions there are two, in one call.
 
     Returns:
         dict, optional: The tensors of each tap for a single image of :data:`PROBE_SIZE` pixels a
@@ -272,9 +289,8 @@ def probe(
         )
     )
     try:
-        records = run_to_taps(
-            model.eval(), paths, image, [sample], {path: [rois] for path in on_regions}
-        )
+        regions = {extractor: [rois] for _, extractor in taps}
+        records = run_to_taps(model.eval(), taps, image, [sample], regions)
     except DistillationError:
         raise
     except Exception:
@@ -282,4 +298,4 @@ def probe(
     finally:
         for module, training in modes:
             module.training = training
-    return {path: [x.to('meta') for x, _ in tensors] for path, tensors in records.items()}
+    return {tap: [x.to('meta') for x, _ in tensors] for tap, tensors in records.items()}

@@ -204,19 +204,25 @@ class FrozenTeacher:
         self.trust_checkpoint = trust_checkpoint
         self.model: nn.Module | None = None
 
+    def model_config(self) -> dict:
+        """The config of the model alone; of a distillation's config, that of its student."""
+        cfg = load_config(self.config)
+        model_cfg = dict(cfg.model)
+        if 'student' in model_cfg and 'points' in model_cfg:
+            model_cfg = dict(model_cfg['student'])
+        if 'data_preprocessor' in cfg:
+            model_cfg.setdefault('data_preprocessor', cfg.data_preprocessor)
+        if cfg.get('default_scope'):
+            model_cfg['_scope_'] = cfg.default_scope
+        return model_cfg
+
     def build(self, device: torch.device) -> nn.Module:
         """Builds the teacher, loads its weights and moves it to a device.
 
         Raises:
             DistillationError: If config and checkpoint do not fit.
         """
-        cfg = load_config(self.config)
-        model_cfg = dict(cfg.model)
-        if 'data_preprocessor' in cfg:
-            model_cfg.setdefault('data_preprocessor', cfg.data_preprocessor)
-        if cfg.get('default_scope'):
-            model_cfg['_scope_'] = cfg.default_scope
-        model = MMENGINE_MODELS.build(model_cfg)
+        model = MMENGINE_MODELS.build(self.model_config())
         checkpoint = self.checkpoint
         if checkpoint == 'zoo':
             checkpoint = zoo_checkpoint(self.config)

@@ -8,8 +8,10 @@ from mmengine.optim import OptimWrapper, build_optim_wrapper
 from mmengine.runner.checkpoint import load_state_dict
 from torch import nn
 
+from diffkd_mm.connectors import DiffKDConnector
 from diffkd_mm.distillers import DistillationPoint
 from diffkd_mm.errors import DistillationError
+from diffkd_mm.losses import MSELoss
 from diffkd_mm.registry import MODELS
 
 
@@ -176,9 +178,35 @@ class TestTraining:
         # 16 and 24 channels: shapes differ, and the neck was not asked for.
         name = 'neck.fpn_convs.0.conv.bias'
         assert student[name].shape != teacher[name].shape
-        cfg['inherit'] = ['neck.fpn_convs']
+        cfg['inherit'] = 'neck.fpn_convs'
         with pytest.raises(DistillationError, match="no tensor of 'neck.fpn_convs' has the same"):
             tiny.build(cfg).init_weights()
+
+    def test_copy_from_before_the_teacher_was_built(self, teacher_checkpoint):
+        model = tiny.build(tiny.distiller(teacher_checkpoint))
+        copy = deepcopy(model)
+        model.init_weights()
+        assert torch.isfinite(train_step(copy)['fpn.loss_kd'])
+        assert copy.teacher.model is model.teacher.model
+
+    def test_types_may_be_classes(self, teacher_checkpoint):
+        """As in MMEngine's pure Python configs."""
+        points = dict(fpn=deepcopy(tiny.FPN_POINT))
+        points['fpn']['connector']['type'] = DiffKDConnector
+        points['fpn']['loss']['type'] = MSELoss
+        model = tiny.build(tiny.distiller(teacher_checkpoint, points=points))
+        assert model.distillation.fpn.connector.num_levels == 3
+
+    def test_student_of_a_distillation_as_the_teacher(self, distiller, tmp_path):
+        """The checkpoint holds connectors too, and the config a teacher of its own."""
+        path = tmp_path / 'epoch_1.pth'
+        torch.save(dict(state_dict=distiller.state_dict()), path)
+        first = tiny.distiller('gone.pth')
+        cfg = tiny.distiller(path, points=dict(reg=tiny.REG_POINT), teacher=first)
+        model = tiny.build(cfg)
+        model.init_weights()
+        assert type(model.teacher.model) is type(distiller.student)
+        assert torch.isfinite(train_step(model)['reg.loss_kd'])
 
     def test_without_points_nothing_is_added(self):
         cfg = dict(type='diffkd_mm.Distiller', student=tiny.retinanet())

@@ -1,10 +1,11 @@
 import pytest
 import tiny
 import torch
+from mmengine.model import BaseDataPreprocessor
 from mmengine.registry import MODELS
-from torch import nn
+from mmengine.structures import BaseDataElement
 
-from diffkd_mm.distillers.preprocessing import Pixels, convert_images
+from diffkd_mm.distillers.preprocessing import Pixels, convert_images, pixels_of_both
 from diffkd_mm.errors import DistillationError
 
 CAFFE = dict(mean=[103.5, 116.3, 123.7], std=[1.0, 1.0, 1.0], bgr_to_rgb=False)
@@ -73,9 +74,29 @@ def test_preprocessors_of_all_packages(options, expected):
     assert (pixels.reversed, pixels.pad_value) == expected[1:]
 
 
+class Own(BaseDataPreprocessor):
+    """A user's own preprocessor."""
+
+    def __init__(self, scale=1.0):
+        super().__init__()
+        self.scale = scale
+
+
 def test_unknown_preprocessor():
-    with pytest.raises(DistillationError, match='Linear is not a data preprocessor'):
-        Pixels.of(nn.Linear(1, 1))
+    with pytest.raises(DistillationError, match='Own is not a data preprocessor'):
+        Pixels.of(Own())
+    pixels = pixels_of_both(Own(2.0), Own(2.0))
+    inputs = torch.zeros(1, 3, 8, 8)
+    assert convert_images(inputs, None, *pixels) is inputs
+    for student, teacher in ((Own(1.0), Own(2.0)), (Own(), BaseDataPreprocessor())):
+        with pytest.raises(DistillationError, match='of the same class with the same settings'):
+            pixels_of_both(student, teacher)
+
+
+def test_samples_without_a_size():
+    seen, wanted = (Pixels((m,) * 3, (1.0,) * 3, False, 0) for m in (0.0, 3.0))
+    images = convert_images(torch.zeros(1, 3, 8, 8), [BaseDataElement()], seen, wanted)
+    assert torch.equal(images, torch.full((1, 3, 8, 8), -3.0))
 
 
 def test_teacher_sees_its_own_kind_of_images(teacher_checkpoint):
@@ -87,5 +108,5 @@ def test_teacher_sees_its_own_kind_of_images(teacher_checkpoint):
     records = model.run_teacher(**model.data_preprocessor(data, True))
     teacher = model.teacher.model
     expected = teacher.extract_feat(teacher.data_preprocessor(data, True)['inputs'])
-    for (feature, _), other in zip(records['neck'], expected):
+    for (feature, _), other in zip(records['neck', None], expected):
         torch.testing.assert_close(feature, other, atol=1e-4, rtol=1e-4)

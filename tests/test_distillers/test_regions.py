@@ -126,6 +126,59 @@ def test_first_stage_of_a_cascade():
         build(two_stage(), cascade, points)
 
 
+def test_every_stage_of_a_cascade_by_one_teacher():
+    """Points share the teacher's tap and differ in the regions: none may stand in for another."""
+    cascade = two_stage('cascade_rcnn/cascade-rcnn_r50_fpn_1x_coco.py')
+    points = {
+        f'stage_{i}': dict(
+            REG,
+            student=f'roi_head.bbox_head.{i}.fc_reg',
+            regions=f'roi_head.bbox_roi_extractor.{i}',
+        )
+        for i in range(3)
+    }
+    model = build(cascade, two_stage(reg_class_agnostic=True), points)
+    regions, replayed = [], []
+    for extractor in model.student.roi_head.bbox_roi_extractor:
+        extractor.register_forward_pre_hook(lambda _, args: regions.append(args[1]))
+    model.teacher.model.roi_head.bbox_roi_extractor.register_forward_pre_hook(
+        lambda _, args: replayed.append(args[1])
+    )
+    loss_of(model)
+    assert len(replayed) == 3 and all(map(torch.equal, regions, replayed))
+    assert not torch.equal(regions[0], regions[1])
+    points = dict(reg=dict(points['stage_0'], regions='roi_head.bbox_roi_extractor'))
+    with pytest.raises(
+        DistillationError, match="was not called .* 'roi_head.bbox_roi_extractor.0'"
+    ):
+        loss_of(build(cascade, two_stage(reg_class_agnostic=True), points))
+
+
+def test_head_that_extracts_twice():
+    config = 'double_heads/dh-faster-rcnn_r50_fpn_1x_coco.py'
+    cfg = tiny.shrink(load_config(f'mmdet::{config}').model)
+    cfg.roi_head.bbox_head.update(num_convs=1, num_fcs=1, conv_out_channels=16, fc_out_channels=16)
+    model = build(cfg, cfg, dict(reg=REG), same_weights=True)
+    model.student.backbone.eval()
+    model.student.roi_head.eval()
+    assert loss_of(model)['reg.loss_kd'].item() == 0
+
+
+def test_student_that_chooses_its_samples_first():
+    """OHEM runs the head without gradient on all candidates before it trains on the hardest."""
+    cfg = two_stage()
+    cfg.train_cfg.rcnn.sampler = dict(
+        type='OHEMSampler', num=32, pos_fraction=0.25, neg_pos_ub=-1, add_gt_as_proposals=True
+    )
+    model = build(cfg, two_stage(), dict(reg=REG))
+    calls = []
+    model.teacher.model.roi_head.bbox_head.register_forward_hook(
+        lambda _, args, output: calls.append(len(output[0]))
+    )
+    assert loss_of(model)['reg.loss_kd'] > 0
+    assert len(calls) == 1 and calls[0] <= 64
+
+
 def test_masks_on_the_students_regions():
     config = 'mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py'
     point = dict(
@@ -192,6 +245,19 @@ def test_regions_that_are_none():
     model = build(two_stage(), two_stage(), dict(reg=dict(REG, regions='backbone')))
     with pytest.raises(DistillationError, match="regions='backbone' is a ResNet and not a RoI ext"):
         loss_of(model)
+
+
+def test_regions_that_are_not_named():
+    point = {key: value for key, value in REG.items() if key != 'regions'}
+    with pytest.raises(DistillationError, match='Taps in RoI heads need regions='):
+        loss_of(build(two_stage(), two_stage(), dict(reg=point)))
+
+
+def test_head_with_a_semantic_branch():
+    htc = tiny.shrink(load_config('mmdet::htc/htc_r50_fpn_1x_coco.py').model)
+    point = dict(REG, teacher='roi_head.bbox_head.0.fc_reg')
+    with pytest.raises(DistillationError, match='cannot be run on given regions'):
+        build(two_stage(reg_class_agnostic=True), htc, dict(reg=point))
 
 
 def test_head_that_needs_more_than_regions():

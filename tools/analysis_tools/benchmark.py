@@ -27,7 +27,6 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from diffkd_mm.distillers import Distiller
-from diffkd_mm.distillers.teacher import load_config
 
 PHASES = ('teacher', 'student', 'connectors', 'losses', 'backward', 'optimizer')
 
@@ -172,11 +171,7 @@ def build_distiller(cfg: Config, device: str) -> nn.Module:
     if not isinstance(distiller, Distiller):
         raise SystemExit('the config is not that of a distiller.')
     if distiller.teacher is not None:
-        teacher_cfg = load_config(distiller.teacher.config)
-        model_cfg = dict(teacher_cfg.model, _scope_=teacher_cfg.get('default_scope'))
-        if 'data_preprocessor' in teacher_cfg:
-            model_cfg.setdefault('data_preprocessor', teacher_cfg.data_preprocessor)
-        teacher = MMENGINE_MODELS.build(model_cfg)
+        teacher = MMENGINE_MODELS.build(distiller.teacher.model_config())
         distiller.use_teacher(teacher.to(device))
     return distiller.train()
 

@@ -52,9 +52,10 @@ def features_of(model: nn.Module, point_name: str, data: dict) -> dict[str, list
     point = model.distillation[point_name]
     data = model.data_preprocessor(data, False)
     inputs, data_samples = data['inputs'], data['data_samples']
-    teachers = outputs(model.run_teacher(inputs, data_samples), point.teacher, 'teacher')
-    records = run_to_taps(model.student.eval(), [point.student], inputs, data_samples)
-    students = outputs(records, point.student, 'student')
+    records = model.run_teacher(inputs, data_samples)
+    teachers = outputs(records[point.teacher_tap], point.teacher, 'teacher')
+    records = run_to_taps(model.student.eval(), [point.student_tap], inputs, data_samples)
+    students = outputs(records[point.student_tap], point.student, 'student')
     refined, targets, _ = point.train().refine(students, teachers)
     return {
         'student': point.select(students, 'student'),

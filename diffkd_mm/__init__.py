@@ -12,8 +12,20 @@ from . import (
     datasets,
     diffusion,
     distillers,
+    evaluation,
     hooks,
     losses,
+    models,
 )
 
-__all__ = ['connectors', 'datasets', 'diffusion', 'distillers', 'hooks', 'losses', '__version__']
+__all__ = [
+    'connectors',
+    'datasets',
+    'diffusion',
+    'distillers',
+    'evaluation',
+    'hooks',
+    'losses',
+    'models',
+    '__version__',
+]

@@ -2,6 +2,7 @@
 
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
+from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import Registry
 
@@ -10,6 +11,7 @@ SCOPE = 'diffkd_mm'
 MODELS = Registry('model', parent=MMENGINE_MODELS, scope=SCOPE, locations=['diffkd_mm'])
 DATASETS = Registry('dataset', parent=MMENGINE_DATASETS, scope=SCOPE, locations=['diffkd_mm'])
 HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope=SCOPE, locations=['diffkd_mm'])
+METRICS = Registry('metric', parent=MMENGINE_METRICS, scope=SCOPE, locations=['diffkd_mm'])
 
 
 def build_model(cfg: dict):

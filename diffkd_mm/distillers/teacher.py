@@ -18,6 +18,7 @@ from mmengine.registry import MODELS as MMENGINE_MODELS
 from torch import Tensor, nn
 
 from ..errors import DistillationError
+from ..models import convert_cirkd, is_cirkd
 
 
 def load_config(config: str | dict) -> Config:
@@ -194,7 +195,7 @@ class FrozenTeacher:
     Args:
         config (str | dict): See :func:`load_config`.
         checkpoint (str): Path or URL of its weights, or ``'zoo'`` for those that the metafile of
-            the config's package lists.
+            the config's package lists. A network of CIRKD is converted while it is loaded.
         trust_checkpoint (bool): Allow a checkpoint that can run code. Defaults to False.
     """
 
@@ -228,6 +229,8 @@ class FrozenTeacher:
             checkpoint = zoo_checkpoint(self.config)
         try:
             weights = load_checkpoint_file(checkpoint, self.trust_checkpoint)
+            if is_cirkd(weights):
+                weights = convert_cirkd(weights, checkpoint).state_dict
         except DistillationError as error:
             raise DistillationError(f'teacher: {error}') from error
         self._load(model, weights, checkpoint)

@@ -1,7 +1,9 @@
 """Distances between class scores: Kullback-Leibler divergence and DIST."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from ..registry import MODELS
 
@@ -33,20 +35,41 @@ class KLDivLoss(nn.Module):
         return self.loss_weight * self.tau**2 * divergence
 
 
+class _Correlation(torch.autograd.Function):
+    """Keeps the arguments for the backward pass where autograd would keep their centred copies."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, y: Tensor, eps: float) -> Tensor:
+        x_mean, y_mean = (z.mean(dim=-1, keepdim=True) for z in (x, y))
+        x_centred, y_centred = x - x_mean, y - y_mean
+        x_norm, y_norm = (z.norm(dim=-1, keepdim=True) for z in (x_centred, y_centred))
+        scale = x_norm * y_norm + eps
+        correlation = x_centred.mul_(y_centred).sum(dim=-1, keepdim=True) / scale
+        ctx.save_for_backward(x, y, x_mean, y_mean, x_norm, y_norm, scale, correlation)
+        return correlation.squeeze(-1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor) -> tuple:
+        x, y, x_mean, y_mean, x_norm, y_norm, scale, correlation = ctx.saved_tensors
+        grad = grad.unsqueeze(-1) / scale
+        # As that of a norm, the gradient is 0 where all values are equal.
+        shrink = grad * correlation * y_norm / x_norm.clamp(min=torch.finfo(x.dtype).tiny)
+        return ((y - y_mean) * grad).sub_((x - x_mean).mul_(shrink)), None, None
+
+
 def pearson_correlation(x: Tensor, y: Tensor, eps: float = 1e-8) -> Tensor:
     """Pearson correlation along the last axis.
 
     Args:
         x (Tensor): Values of shape (..., N).
-        y (Tensor): Values of the same shape.
+        y (Tensor): Values of the same shape, taken as constants: no gradient reaches them.
         eps (float): Added to the product of the norms. Defaults to 1e-8.
 
     Returns:
         Tensor: Correlations of shape (...).
     """
-    x = x - x.mean(dim=-1, keepdim=True)
-    y = y - y.mean(dim=-1, keepdim=True)
-    return (x * y).sum(-1) / (x.norm(dim=-1) * y.norm(dim=-1) + eps)
+    return _Correlation.apply(x, y, eps)
 
 
 @MODELS.register_module()

@@ -99,6 +99,16 @@ def test_dist_ignores_scale_and_shift_of_scores():
     assert torch.isfinite(pearson_correlation(torch.ones(4, 6), x)).all()
 
 
+def test_gradient_of_the_correlation():
+    """It is written by hand; where all values are equal it is that of a norm, 0."""
+    x, y = torch.rand(2, 4, 6, dtype=torch.double)
+    x.requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: pearson_correlation(x, y), x)
+    constant = torch.ones(4, 6, requires_grad=True)
+    pearson_correlation(constant, constant.detach()).sum().backward()
+    assert (constant.grad == 0).all()
+
+
 def test_dist_temperature(pair):
     refined, target = pair
     torch.testing.assert_close(

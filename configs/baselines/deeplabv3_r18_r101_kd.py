@@ -1,0 +1,14 @@
+"""KD (Hinton et al. 2015), pixel by pixel. Temperature and weight are ours."""
+
+_base_ = '../deeplabv3_r18_r101_diffkd.py'
+
+model = dict(
+    points=dict(
+        _delete_=True,
+        logits=dict(
+            student='decode_head.conv_seg',
+            teacher='decode_head.conv_seg',
+            loss=dict(type='KLDivLoss', tau=1.0, loss_weight=1.0),
+        ),
+    ),
+)

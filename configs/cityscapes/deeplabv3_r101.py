@@ -1,0 +1,13 @@
+"""The teacher, DeepLabV3-R101 (Table 6: 78.07 mIoU, 77.46 on the test split).
+
+Its published weights (Google Drive 1zUdhYPYCDCclWU3Wo7GbbTlM8ibQ_UC1) are converted by
+
+    python tools/model_converters/cirkd2mmseg.py deeplabv3_resnet101_citys_best_model.pth \
+        checkpoints/cirkd_deeplabv3_r101.pth
+
+Trained with this config it has the students' schedule, which need not be its authors'.
+"""
+
+_base_ = ['../_base_/models/deeplabv3_r101.py', '../_base_/cityscapes_40k.py']
+
+custom_imports = dict(imports=['diffkd_mm'], allow_failed_imports=False)

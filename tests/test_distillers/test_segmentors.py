@@ -1,0 +1,209 @@
+"""Any segmentor of MMSegmentation distils by config alone."""
+
+import pytest
+import torch
+from mmengine.config import ConfigDict
+from mmengine.optim import OptimWrapper
+from mmengine.registry import MODELS, init_default_scope
+from mmengine.structures import PixelData
+
+from diffkd_mm.distillers.teacher import load_config
+from diffkd_mm.errors import DistillationError
+
+SIZE = (64, 128)
+# Base config, path of the classifier, its stride.
+SEGMENTORS = {
+    'fcn': ('fcn_r50-d8', 'decode_head.conv_seg', 8),
+    'pspnet': ('pspnet_r50-d8', 'decode_head.conv_seg', 8),
+    'deeplabv3': ('deeplabv3_r50-d8', 'decode_head.conv_seg', 8),
+    'deeplabv3plus': ('deeplabv3plus_r50-d8', 'decode_head.conv_seg', 4),
+    'upernet': ('upernet_r50', 'decode_head.conv_seg', 4),
+    'semantic_fpn': ('fpn_r50', 'decode_head.conv_seg', 4),
+    'segformer': ('segformer_mit-b0', 'decode_head.conv_seg', 4),
+    'bisenetv1': ('bisenetv1_r18-d32', 'decode_head.conv_seg', 8),
+    'bisenetv2': ('bisenetv2', 'decode_head.conv_seg', 8),
+    'fast_scnn': ('fast_scnn', 'decode_head.conv_seg', 8),
+    'hrnet': ('fcn_hr18', 'decode_head.conv_seg', 4),
+    'ocrnet': ('ocrnet_hr18', 'decode_head.1.conv_seg', 4),
+}
+
+
+def simplify(cfg):
+    """Plain batch norm, and no weights from the net."""
+    if isinstance(cfg, list):
+        return [simplify(value) for value in cfg]
+    if not isinstance(cfg, dict):
+        return cfg
+    cfg = ConfigDict({key: simplify(value) for key, value in cfg.items()})
+    if cfg.get('type') == 'SyncBN':
+        cfg.type = 'BN'
+    cfg.pop('pretrained', None)
+    return cfg
+
+
+def narrow(in_channels):
+    """Channels of a ResNet-50's stages turned into those of the small one."""
+    if isinstance(in_channels, list):
+        return [narrow(x) for x in in_channels]
+    return {256: 8, 512: 16, 1024: 32, 2048: 64}[in_channels]
+
+
+def segmentor(family):
+    """The family's model in MMSegmentation's base config, with a small backbone."""
+    cfg = simplify(load_config(f'mmseg::_base_/models/{SEGMENTORS[family][0]}.py').model)
+    cfg._scope_ = 'mmseg'
+    cfg.data_preprocessor.size = SIZE
+    heads = [cfg.decode_head, cfg.get('auxiliary_head') or []]
+    heads = [head for x in heads for head in (x if isinstance(x, list) else [x])]
+    if cfg.backbone.type == 'ResNetV1c':
+        cfg.backbone.update(depth=18, base_channels=8, stem_channels=8)
+        for part in [cfg.neck] if 'neck' in cfg else heads:
+            part.in_channels = narrow(part.in_channels)
+        if 'c1_in_channels' in cfg.decode_head:
+            cfg.decode_head.c1_in_channels = narrow(cfg.decode_head.c1_in_channels)
+    elif cfg.backbone.type == 'HRNet':
+        for stage in cfg.backbone.extra.values():
+            stage.num_modules, stage.num_blocks = 1, (1,) * stage.num_branches
+    for head in heads:
+        head.channels = min(head.channels, 32)
+    return cfg
+
+
+def build(student, teacher, **points):
+    init_default_scope('mmseg')
+    model = MODELS.build(
+        ConfigDict(
+            type='diffkd_mm.Distiller',
+            student=student,
+            teacher=dict(config='none', checkpoint='none'),
+            points=points,
+        )
+    )
+    model.use_teacher(MODELS.build(teacher))
+    return model.train()
+
+
+def logits(student, teacher, channels=19, **options):
+    return dict(
+        student=SEGMENTORS[student][1],
+        teacher=SEGMENTORS[teacher][1],
+        connector=dict(
+            type='DiffKDConnector', student_channels=channels, teacher_channels=channels
+        ),
+        loss=dict(type='DISTLoss'),
+        **options,
+    )
+
+
+def batch(labels=None):
+    from mmseg.structures import SegDataSample
+
+    samples = []
+    for _ in range(2):
+        sample = SegDataSample(metainfo=dict(img_shape=SIZE, ori_shape=SIZE))
+        data = torch.randint(19, (1, *SIZE)) if labels is None else labels.clone()
+        sample.gt_sem_seg = PixelData(data=data)
+        samples.append(sample)
+    return dict(inputs=[torch.randint(256, (3, *SIZE))] * 2, data_samples=samples)
+
+
+def train_step(model, data):
+    wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), lr=1e-3))
+    weight = next(model.student.backbone.parameters())
+    before = weight.detach().clone()
+    log = model.train_step(data, wrapper)
+    assert all(torch.isfinite(value) for value in log.values())
+    assert not torch.equal(weight, before)
+    return log
+
+
+@pytest.mark.parametrize('family', SEGMENTORS)
+def test_logits(family):
+    cfg = segmentor(family)
+    model = build(cfg, cfg, logits=logits(family, family))
+    recorded = []
+    model.distillation.logits.connector.register_forward_pre_hook(
+        lambda module, args: recorded.extend(args[0])
+    )
+    log = train_step(model, batch())
+    (level,) = recorded
+    stride = SEGMENTORS[family][2]
+    assert level.shape == (2, 19, SIZE[0] // stride, SIZE[1] // stride)
+    assert log['logits.loss_kd'] > 0 and log['logits.loss_diff'] > 0
+
+
+PAIRS = [
+    ('bisenetv2', 'deeplabv3'),  # both of stride 8
+    ('pspnet', 'upernet'),
+    ('segformer', 'pspnet'),
+    ('fast_scnn', 'ocrnet'),
+    ('hrnet', 'bisenetv1'),
+]
+
+
+@pytest.mark.parametrize('student, teacher', PAIRS)
+def test_pairs_of_different_families(student, teacher):
+    """The student's logits are resized where their stride is another."""
+    networks = segmentor(student), segmentor(teacher)
+    if SEGMENTORS[student][2] != SEGMENTORS[teacher][2]:
+        sizes = r'\(\d+, \d+\) in the student and \(\d+, \d+\) in the teacher.*resize=True'
+        with pytest.raises(DistillationError, match=sizes):
+            build(*networks, logits=logits(student, teacher))
+    model = build(*networks, logits=logits(student, teacher, resize=True))
+    log = train_step(model, batch())
+    assert log['logits.loss_kd'] > 0 and log['logits.loss_diff'] > 0
+
+
+def test_ignored_crop():
+    """Nothing is labelled: the student's own loss is 0, the teacher still teaches."""
+    model = build(segmentor('fcn'), segmentor('fcn'), logits=logits('fcn', 'fcn'))
+    log = train_step(model, batch(torch.full((1, *SIZE), 255)))
+    assert log['decode.loss_ce'] == log['aux.loss_ce'] == 0
+    assert log['logits.loss_kd'] > 0
+
+
+@pytest.mark.parametrize('label', [19, 254, -1])
+def test_label_outside_the_classes(label):
+    """MMSegmentation's loss refuses it, with or without a teacher."""
+    labels = torch.zeros(1, *SIZE, dtype=torch.long)
+    labels[0, 0, 0] = label
+    model = build(segmentor('fcn'), segmentor('fcn'), logits=logits('fcn', 'fcn'))
+    with pytest.raises(IndexError, match=f'Target {label} is out of bounds'):
+        train_step(model, batch(labels))
+
+
+def other_classes(family, num_classes):
+    cfg = segmentor(family)
+    cfg.decode_head.num_classes = cfg.auxiliary_head.num_classes = num_classes
+    return cfg
+
+
+def test_other_number_of_classes():
+    """Named before the first step: with a connector, and without."""
+    student, teacher = segmentor('pspnet'), other_classes('fcn', 150)
+    point = logits('pspnet', 'fcn')
+    with pytest.raises(DistillationError, match=r"'logits'.*150"):
+        build(student, teacher, logits=point)
+    point.pop('connector')
+    message = "'logits': level 0 has 19 channels in the student and 150 in the teacher"
+    with pytest.raises(DistillationError, match=message):
+        build(student, teacher, logits=point)
+    # Features know no classes.
+    features = dict(
+        student='backbone',
+        teacher='backbone',
+        student_levels=[3],
+        teacher_levels=[3],
+        connector=dict(type='DiffKDConnector', student_channels=64, teacher_channels=64),
+        loss=dict(type='MSELoss'),
+    )
+    log = train_step(build(student, teacher, features=features), batch())
+    assert log['features.loss_kd'] > 0
+
+
+def test_two_classes():
+    """The narrowest logits: hidden widths are at least 1."""
+    student, teacher = other_classes('pspnet', 2), other_classes('fcn', 2)
+    model = build(student, teacher, logits=logits('pspnet', 'fcn', channels=2))
+    log = train_step(model, batch(torch.randint(2, (1, *SIZE))))
+    assert torch.isfinite(log['logits.loss_kd'])

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from mmengine.config import Config, DictAction
 from mmengine.device import get_device
+from mmengine.dist import is_distributed
 from mmengine.runner import Runner, find_latest_checkpoint
 
 import diffkd_mm  # noqa: F401  before the config is read, so that it can inherit from all packages
@@ -112,6 +113,9 @@ def main() -> None:
     except (DistillationError, FloatingPointError) as error:
         # The message says what to change; a traceback would bury it.
         raise SystemExit(f'{type(error).__name__}: {error}') from error
+    if is_distributed():
+        # Left to the end of the interpreter, its threads may abort a process that is done.
+        torch.distributed.destroy_process_group()
 
 
 if __name__ == '__main__':

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -172,6 +173,12 @@ def test_resumed_training_continues_as_an_uninterrupted_one(tmp_path, teacher_ch
     assert whole['param_schedulers'] == resumed['param_schedulers']
 
 
+def free_port() -> str:
+    with socket.socket() as listener:
+        listener.bind(('', 0))
+        return str(listener.getsockname()[1])
+
+
 class TestDistributed:
     def test_two_processes_stay_equal(self, tmp_path, teacher_checkpoint):
         """dist_train.sh on a machine without a GPU: gloo, replicas equal, the loss as logged."""
@@ -183,10 +190,8 @@ class TestDistributed:
         ]
         cfg.train_dataloader.batch_size = 2
         config = dump(cfg, tmp_path / 'config.py')
-        paths = dict(
-            PYTHONPATH=str(Path(tiny.__file__).parent), PORT='29617', CUDA_VISIBLE_DEVICES=''
-        )
-        run(TOOLS / 'dist_train.sh', config, 2, **paths)
+        paths = dict(PYTHONPATH=str(Path(tiny.__file__).parent), CUDA_VISIBLE_DEVICES='')
+        run(TOOLS / 'dist_train.sh', config, 2, **paths, PORT=free_port())
         reports = [json.loads((tmp_path / f'rank_{rank}.json').read_text()) for rank in range(2)]
         assert [r['world_size'] for r in reports] == [2, 2]
         assert reports[0]['start'] != reports[0]['end']
@@ -197,7 +202,8 @@ class TestDistributed:
             config,
             tmp_path / 'work/epoch_2.pth',
             2,
-            **{**paths, 'PORT': '29618'},
+            **paths,
+            PORT=free_port(),
         )
 
 

@@ -1,7 +1,7 @@
 """DiffKD knowledge distillation for OpenMMLab: registered connectors, losses and a distiller.
 
-``import diffkd_mm`` registers everything, so a config needs nothing but
-``custom_imports = dict(imports=['diffkd_mm'])``.
+``import diffkd_mm`` registers everything (the networks of :mod:`diffkd_mm.models` when one is asked
+for), so a config needs nothing but ``custom_imports = dict(imports=['diffkd_mm'])``.
 """
 
 __version__ = '0.1.0'
@@ -15,7 +15,6 @@ from . import (
     evaluation,
     hooks,
     losses,
-    models,
 )
 
 __all__ = [
@@ -26,6 +25,5 @@ __all__ = [
     'evaluation',
     'hooks',
     'losses',
-    'models',
     '__version__',
 ]

@@ -1,5 +1,7 @@
 """Child registries of MMEngine's, scope ``diffkd_mm``."""
 
+from importlib import import_module
+
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import METRICS as MMENGINE_METRICS
@@ -8,7 +10,24 @@ from mmengine.registry import Registry
 
 SCOPE = 'diffkd_mm'
 
-MODELS = Registry('model', parent=MMENGINE_MODELS, scope=SCOPE, locations=['diffkd_mm'])
+
+class ModelRegistry(Registry):
+    """Imports our networks, and with them MMSegmentation and MMPretrain, when one is asked for."""
+
+    def get(self, key: str) -> type | None:
+        known = {**self.module_dict, **self.parent.module_dict}
+        if '.' not in key and key not in known:
+            for task in ('segmentation', 'classification'):
+                try:
+                    import_module(f'{SCOPE}.models.{task}')
+                except (ImportError, AssertionError):
+                    # Its package is missing, or not made for the installed MMCV. A config that
+                    # needs the package shows the reason when it inherits from it.
+                    pass
+        return super().get(key)
+
+
+MODELS = ModelRegistry('model', parent=MMENGINE_MODELS, scope=SCOPE, locations=['diffkd_mm'])
 DATASETS = Registry('dataset', parent=MMENGINE_DATASETS, scope=SCOPE, locations=['diffkd_mm'])
 HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope=SCOPE, locations=['diffkd_mm'])
 METRICS = Registry('metric', parent=MMENGINE_METRICS, scope=SCOPE, locations=['diffkd_mm'])

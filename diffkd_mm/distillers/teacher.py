@@ -18,7 +18,7 @@ from mmengine.registry import MODELS as MMENGINE_MODELS
 from torch import Tensor, nn
 
 from ..errors import DistillationError
-from ..models import convert_cirkd, is_cirkd
+from ..checkpoints import convert_cirkd, is_cirkd
 
 
 def load_config(config: str | dict) -> Config:

@@ -124,7 +124,35 @@ def test_images_stay_bgr_and_are_padded_after_the_mean_is_subtracted():
     assert (labels == 255).sum() == 512 * 1024 - 2
 
 
-def test_detection_does_without_mmsegmentation():
-    code = "import sys; sys.modules['mmseg'] = None; import diffkd_mm; print(diffkd_mm.models)"
+def run(code):
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
-    assert 'diffkd_mm.models' in done.stdout, done.stderr
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_networks_are_imported_when_asked_for():
+    code = """
+import sys
+import diffkd_mm
+from mmengine.registry import MODELS
+assert MODELS.get('diffkd_mm.Distiller')
+assert diffkd_mm.registry.MODELS.get('MSELoss') and diffkd_mm.registry.MODELS.get('BN')
+print('mmseg' in sys.modules, 'mmpretrain' in sys.modules)
+MODELS.get('diffkd_mm.DeepLabV3Head')
+print('mmseg' in sys.modules)
+"""
+    # The packages print lines of their own while they are imported.
+    printed = run(code)
+    assert 'False False' in printed and printed.split()[-1] == 'True'
+
+
+def test_detection_does_without_mmsegmentation():
+    code = """
+import sys
+sys.modules['mmseg'] = None
+import diffkd_mm
+from mmengine.registry import MODELS
+MODELS.get('diffkd_mm.Distiller')
+assert MODELS.get('diffkd_mm.DeepLabV3Head') is None
+"""
+    run(code)

@@ -16,7 +16,7 @@ from torch import nn
 
 from diffkd_mm.distillers import FrozenTeacher
 from diffkd_mm.errors import DistillationError
-from diffkd_mm.models import convert_cirkd, is_cirkd
+from diffkd_mm.checkpoints import convert_cirkd, is_cirkd
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / 'tools' / 'model_converters'))

@@ -4,7 +4,7 @@ from mmcv.cnn import ConvModule
 from mmseg.models.decode_heads import ASPPHead, FCNHead, PSPHead
 from torch import nn
 
-from ..registry import MODELS
+from ...registry import MODELS
 
 
 class _ElementDropout:

@@ -5,7 +5,7 @@ from mmseg.models.backbones.resnet import BasicBlock
 from mmseg.models.utils import ResLayer
 from torch import nn
 
-from ..registry import MODELS
+from ...registry import MODELS
 
 
 def _dilate(conv: nn.Conv2d, dilation: int) -> None:

@@ -1,0 +1,18 @@
+"""The student: DeepLabV3 on a ResNet-18 of an eighth of its width, 0.2 M parameters."""
+
+_base_ = ['../_base_/models/deeplabv3_r18.py', './_base_/camvid.py']
+
+base_channels = 8
+num_classes = len(_base_.classes)
+
+model = dict(
+    data_preprocessor=dict(std=[60.0] * 3, size=_base_.crop_size),
+    backbone=dict(stem_channels=16, base_channels=base_channels, init_cfg=None),
+    decode_head=dict(
+        dilations=(1, 3, 6, 9),  # for maps of 20×28 positions
+        in_channels=8 * base_channels,
+        channels=32,
+        num_classes=num_classes,
+    ),
+    auxiliary_head=dict(in_channels=4 * base_channels, channels=16, num_classes=num_classes),
+)

@@ -2,7 +2,8 @@
 
 Trained before the students, in half an hour on two CPU cores:
 
-    python tools/train.py configs/camvid/deeplabv3_camvid_teacher.py --work-dir work_dirs/camvid/teacher
+    python tools/train.py configs/camvid/deeplabv3_camvid_teacher.py \\
+        --work-dir work_dirs/camvid/teacher
 """
 
 _base_ = './deeplabv3_camvid_student.py'

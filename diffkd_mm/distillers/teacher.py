@@ -17,8 +17,8 @@ from mmengine.logging import HistoryBuffer, print_log
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from torch import Tensor, nn
 
-from ..errors import DistillationError
 from ..checkpoints import convert_cirkd, is_cirkd
+from ..errors import DistillationError
 
 
 def load_config(config: str | dict) -> Config:

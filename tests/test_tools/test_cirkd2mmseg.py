@@ -14,9 +14,9 @@ from mmengine.config import Config
 from mmengine.registry import MODELS
 from torch import nn
 
+from diffkd_mm.checkpoints import convert_cirkd, is_cirkd
 from diffkd_mm.distillers import FrozenTeacher
 from diffkd_mm.errors import DistillationError
-from diffkd_mm.checkpoints import convert_cirkd, is_cirkd
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / 'tools' / 'model_converters'))

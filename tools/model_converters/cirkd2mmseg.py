@@ -10,9 +10,9 @@ from pathlib import Path
 
 import torch
 
+from diffkd_mm.checkpoints import convert_cirkd
 from diffkd_mm.distillers.teacher import model_weights, read_checkpoint_file
 from diffkd_mm.errors import DistillationError
-from diffkd_mm.checkpoints import convert_cirkd
 
 
 def main(args: list[str] | None = None) -> None:

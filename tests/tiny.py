@@ -1,10 +1,12 @@
-"""A detector small enough to be trained in a test, and what goes with it."""
+"""A detector small enough to be trained in a test, and what tests of all models share."""
 
 from copy import deepcopy
 
 import torch
 from mmengine.config import Config, ConfigDict
+from mmengine.optim import OptimWrapper
 from mmengine.registry import MODELS, init_default_scope
+from mmengine.structures import PixelData
 
 import diffkd_mm  # noqa: F401  registers the distiller
 
@@ -86,10 +88,47 @@ def shrink(cfg: ConfigDict) -> ConfigDict:
     return cfg
 
 
-def build(cfg: dict) -> torch.nn.Module:
-    """Builds a model in MMDetection's scope."""
-    init_default_scope('mmdet')
+def build(cfg: dict, scope: str = 'mmdet') -> torch.nn.Module:
+    """Builds a model in a package's scope."""
+    init_default_scope(scope)
     return MODELS.build(ConfigDict(deepcopy(cfg)))
+
+
+def build_distiller(student: dict, teacher: dict, points: dict, scope: str = 'mmdet', **options):
+    """Builds a distiller in training mode whose teacher has random weights.
+
+    Args:
+        student (dict): Config of the student.
+        teacher (dict): Config of the teacher.
+        points (dict): The distillation points.
+        scope (str): The package's scope. Defaults to ``'mmdet'``.
+        **options: Further options of the distiller.
+    """
+    model = build(
+        dict(
+            type='diffkd_mm.Distiller',
+            student=student,
+            teacher=dict(config='none', checkpoint='none'),
+            points=points,
+            **options,
+        ),
+        scope,
+    )
+    model.use_teacher(build(teacher, scope))
+    return model.train()
+
+
+def train_step(
+    model: torch.nn.Module, data: dict, lr: float = 1e-3, part: str = 'backbone'
+) -> dict:
+    """Takes a step of SGD, which must be finite and move the first weight of a student's part."""
+    wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), lr=lr))
+    weight = next(getattr(model.student, part).parameters())
+    before = weight.detach().clone()
+    log = model.train_step(data, wrapper)
+    assert all(torch.isfinite(value) for value in log.values())
+    assert not torch.equal(weight, before)
+    return log
 
 
 FPN_POINT = dict(
@@ -124,6 +163,19 @@ def batch(batch_size: int = 2, size: int = 64, **options) -> dict:
     from mmdet.testing import demo_mm_inputs
 
     return demo_mm_inputs(batch_size, [[3, size, size]] * batch_size, num_classes=10, **options)
+
+
+def labelled_pixels(shape: tuple[int, int], labels: torch.Tensor | None = None) -> dict:
+    """Two random images with random labels of 19 classes, or the given ones (1, *shape)."""
+    from mmseg.structures import SegDataSample
+
+    samples = []
+    for _ in range(2):
+        sample = SegDataSample(metainfo=dict(img_shape=shape, ori_shape=shape))
+        data = torch.randint(19, (1, *shape)) if labels is None else labels.clone()
+        sample.gt_sem_seg = PixelData(data=data)
+        samples.append(sample)
+    return dict(inputs=[torch.randint(256, (3, *shape))] * 2, data_samples=samples)
 
 
 def training(root, teacher_checkpoint, max_epochs: int = 2, model=None, **overrides) -> Config:

@@ -3,11 +3,9 @@
 import argparse
 import os
 
-import torch
 from mmengine.config import Config, ConfigDict, DictAction
-from mmengine.dist import is_distributed
 from mmengine.runner import Runner
-from train import load_config
+from train import end_process_group, load_config
 
 from diffkd_mm.errors import DistillationError
 
@@ -83,9 +81,7 @@ def main() -> None:
         dump = DumpDetResults if cfg.get('default_scope') == 'mmdet' else DumpResults
         runner.test_evaluator.metrics.append(dump(out_file_path=args.out))
     runner.test()
-    if is_distributed():
-        # Left to the end of the interpreter, its threads may abort a process that is done.
-        torch.distributed.destroy_process_group()
+    end_process_group()
 
 
 if __name__ == '__main__':

@@ -95,6 +95,15 @@ def scale_learning_rate(cfg: Config) -> None:
     cfg.auto_scale_lr.enable = True
 
 
+def end_process_group() -> None:
+    """Ends the process group, if there is one.
+
+    Left to the end of the interpreter, its threads may abort a process that is done.
+    """
+    if is_distributed():
+        torch.distributed.destroy_process_group()
+
+
 def main() -> None:
     args = parse_args()
     cfg = load_config(args)
@@ -113,9 +122,7 @@ def main() -> None:
     except (DistillationError, FloatingPointError) as error:
         # The message says what to change; a traceback would bury it.
         raise SystemExit(f'{type(error).__name__}: {error}') from error
-    if is_distributed():
-        # Left to the end of the interpreter, its threads may abort a process that is done.
-        torch.distributed.destroy_process_group()
+    end_process_group()
 
 
 if __name__ == '__main__':

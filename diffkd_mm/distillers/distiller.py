@@ -77,7 +77,9 @@ class Distiller(BaseModel):
             check_options(teacher, FrozenTeacher, 'teacher')
             self.teacher = FrozenTeacher(**teacher)
         self.inherit = [inherit] if isinstance(inherit, str) else inherit
-        self._pixels: list[Pixels] | None = None  # of student and teacher, once there is one
+        self._pixels: tuple[Pixels, Pixels] | None = (
+            None  # of student and teacher, once there is one
+        )
         self.distillation = nn.ModuleDict(self._build_points(points or {}))
         if (self.distillation or inherit) and self.teacher is None:
             raise DistillationError(
@@ -182,8 +184,8 @@ class Distiller(BaseModel):
                     # A tap that needs annotations: the first training step checks it.
                     if point.strides is not None:
                         raise DistillationError(
-                            'the teacher could not be run on a blank image to find its strides; '
-                            'use student_levels and teacher_levels.'
+                            'a blank image could not be run through both models to find '
+                            'the strides; use student_levels and teacher_levels.'
                         )
                     continue
                 student_levels = students[point.student_tap]

@@ -130,21 +130,21 @@ def not_called(side: str, path: str) -> DistillationError:
     )
 
 
-def outputs(record: _Record, path: str, side: str) -> list[Tensor]:
+def outputs(recorded: _Record, path: str, side: str) -> list[Tensor]:
     """The tensors in a tap's record.
 
     Raises:
         DistillationError: If the module was not called, or its output was overwritten since.
     """
-    if not record:
+    if not recorded:
         raise not_called(side, path)
-    for tensor, version in record:
+    for tensor, version in recorded:
         if tensor._version != version:
             raise DistillationError(
                 f'the output of the {side} tap {path!r} was overwritten in place after it was '
                 'recorded; tap the module that overwrites it instead.'
             )
-    return [tensor for tensor, _ in record]
+    return [tensor for tensor, _ in recorded]
 
 
 def run_to_taps(
@@ -261,6 +261,13 @@ def _roi_forward(model: nn.Module, path: str) -> tuple:
     )
 
 
+def blank_image(model: nn.Module, shape: tuple[int, int]) -> tuple[Tensor, list[BaseDataElement]]:
+    """A preprocessed image of zeros, (1, 3, *shape), on the model's device, and its data sample."""
+    sizes = dict.fromkeys(('img_shape', 'ori_shape', 'pad_shape', 'batch_input_shape'), shape)
+    sample = BaseDataElement(metainfo=dict(sizes, scale_factor=(1.0, 1.0)))
+    return torch.zeros(1, 3, *shape, device=next(model.parameters()).device), [sample]
+
+
 @torch.no_grad()
 def probe(model: nn.Module, taps: Sequence[Tap]) -> dict[Tap, list[Tensor]] | None:
     """Runs a model once on a blank image and reports the shapes at its taps.
@@ -275,22 +282,11 @@ def probe(model: nn.Module, taps: Sequence[Tap]) -> dict[Tap, list[Tensor]] | No
         annotations.
     """
     modes = [(module, module.training) for module in model.modules()]
-    device = next(model.parameters()).device
-    image = torch.zeros(1, 3, PROBE_SIZE, PROBE_SIZE, device=device)
-    rois = torch.tensor([[0, 0, 0, 64, 64], [0, 32, 32, 127, 127]], device=device).float()
-    shape = (PROBE_SIZE, PROBE_SIZE)
-    sample = BaseDataElement(
-        metainfo=dict(
-            img_shape=shape,
-            ori_shape=shape,
-            pad_shape=shape,
-            batch_input_shape=shape,
-            scale_factor=(1.0, 1.0),
-        )
-    )
+    image, samples = blank_image(model, (PROBE_SIZE, PROBE_SIZE))
+    rois = image.new_tensor([[0, 0, 0, 64, 64], [0, 32, 32, 127, 127]])
     try:
         regions = {extractor: [rois] for _, extractor in taps}
-        records = run_to_taps(model.eval(), taps, image, [sample], regions)
+        records = run_to_taps(model.eval(), taps, image, samples, regions)
     except DistillationError:
         raise
     except Exception:

@@ -7,13 +7,13 @@ from pathlib import Path
 import mmcv
 import numpy as np
 import pytest
+import tiny
 import torch
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.evaluator import Evaluator
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
-from mmengine.structures import PixelData
 from PIL import Image
 
 import diffkd_mm  # noqa: F401  registers the distiller
@@ -56,17 +56,6 @@ def build(cfg):
 def teacher():
     torch.manual_seed(0)
     return build(load('cityscapes/deeplabv3_r101').model)
-
-
-def batch(size=CROP):
-    from mmseg.structures import SegDataSample
-
-    samples = []
-    for _ in range(2):
-        sample = SegDataSample(metainfo=dict(img_shape=size, ori_shape=size))
-        sample.gt_sem_seg = PixelData(data=torch.randint(19, (1, *size)))
-        samples.append(sample)
-    return dict(inputs=[torch.randint(256, (3, *size))] * 2, data_samples=samples)
 
 
 @pytest.mark.parametrize('name', [*ROWS, *STUDENTS, *BASELINES, AUXILIARY])
@@ -127,7 +116,7 @@ def test_step(name, teacher):
     before = weight.detach().clone()
     frozen = teacher.decode_head.conv_seg.weight.clone()
     wrapper = build_optim_wrapper(model.train(), cfg.optim_wrapper)
-    log = model.train_step(batch(), wrapper)
+    log = model.train_step(tiny.labelled_pixels(CROP), wrapper)
     points = ['logits', 'auxiliary'] if name == AUXILIARY else ['logits']
     expected = {'decode.loss_ce', *(f'{point}.loss_kd' for point in points)}
     if 'mbv2' not in name:
@@ -148,7 +137,9 @@ def test_step_of_the_teacher():
     """Trained alone; the students' own networks step in the test above."""
     cfg = load('cityscapes/deeplabv3_r101')
     model = build(cfg.model)
-    log = model.train().train_step(batch(), build_optim_wrapper(model, cfg.optim_wrapper))
+    log = model.train().train_step(
+        tiny.labelled_pixels(CROP), build_optim_wrapper(model, cfg.optim_wrapper)
+    )
     assert {key for key in log if 'loss_' in key} == {'decode.loss_ce', 'aux.loss_ce'}
     assert all(torch.isfinite(value) for value in log.values())
 

@@ -1,7 +1,5 @@
 """RoI heads: the teacher runs on the regions that the student sampled."""
 
-from copy import deepcopy
-
 import pytest
 import tiny
 import torch
@@ -29,20 +27,10 @@ def two_stage(config='faster_rcnn/faster-rcnn_r50_fpn_2x_coco.py', **bbox_head):
 
 
 def build(student, teacher, points, same_weights=False, **options):
-    model = tiny.build(
-        dict(
-            type='diffkd_mm.Distiller',
-            student=student,
-            teacher=dict(config='none', checkpoint='none'),
-            points=deepcopy(points),
-            **options,
-        )
-    )
-    teacher = tiny.build(teacher)
+    model = tiny.build_distiller(student, teacher, points, **options)
     if same_weights:
-        teacher.load_state_dict(model.student.state_dict())
-    model.use_teacher(teacher)
-    return model.train()
+        model.teacher.model.load_state_dict(model.student.state_dict())
+    return model
 
 
 def loss_of(model, data=None):

@@ -1,11 +1,9 @@
 """Any segmentor of MMSegmentation distils by config alone."""
 
 import pytest
+import tiny
 import torch
 from mmengine.config import ConfigDict
-from mmengine.optim import OptimWrapper
-from mmengine.registry import MODELS, init_default_scope
-from mmengine.structures import PixelData
 
 from diffkd_mm.distillers.teacher import load_config
 from diffkd_mm.errors import DistillationError
@@ -70,17 +68,7 @@ def segmentor(family):
 
 
 def build(student, teacher, **points):
-    init_default_scope('mmseg')
-    model = MODELS.build(
-        ConfigDict(
-            type='diffkd_mm.Distiller',
-            student=student,
-            teacher=dict(config='none', checkpoint='none'),
-            points=points,
-        )
-    )
-    model.use_teacher(MODELS.build(teacher))
-    return model.train()
+    return tiny.build_distiller(student, teacher, points, scope='mmseg')
 
 
 def logits(student, teacher, channels=19, **options):
@@ -96,25 +84,7 @@ def logits(student, teacher, channels=19, **options):
 
 
 def batch(labels=None):
-    from mmseg.structures import SegDataSample
-
-    samples = []
-    for _ in range(2):
-        sample = SegDataSample(metainfo=dict(img_shape=SIZE, ori_shape=SIZE))
-        data = torch.randint(19, (1, *SIZE)) if labels is None else labels.clone()
-        sample.gt_sem_seg = PixelData(data=data)
-        samples.append(sample)
-    return dict(inputs=[torch.randint(256, (3, *SIZE))] * 2, data_samples=samples)
-
-
-def train_step(model, data):
-    wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), lr=1e-3))
-    weight = next(model.student.backbone.parameters())
-    before = weight.detach().clone()
-    log = model.train_step(data, wrapper)
-    assert all(torch.isfinite(value) for value in log.values())
-    assert not torch.equal(weight, before)
-    return log
+    return tiny.labelled_pixels(SIZE, labels)
 
 
 @pytest.mark.parametrize('family', SEGMENTORS)
@@ -125,11 +95,21 @@ def test_logits(family):
     model.distillation.logits.connector.register_forward_pre_hook(
         lambda module, args: recorded.extend(args[0])
     )
-    log = train_step(model, batch())
+    log = tiny.train_step(model, batch())
     (level,) = recorded
     stride = SEGMENTORS[family][2]
     assert level.shape == (2, 19, SIZE[0] // stride, SIZE[1] // stride)
     assert log['logits.loss_kd'] > 0 and log['logits.loss_diff'] > 0
+
+
+def test_auxiliary_heads_in_a_list():
+    cfg = segmentor('pspnet')
+    cfg.auxiliary_head = [cfg.auxiliary_head]
+    auxiliary = logits('pspnet', 'pspnet')
+    auxiliary.update(student='auxiliary_head.0.conv_seg', teacher='auxiliary_head.0.conv_seg')
+    model = build(cfg, cfg, logits=logits('pspnet', 'pspnet'), auxiliary=auxiliary)
+    log = tiny.train_step(model, batch())
+    assert log['auxiliary.loss_kd'] > 0 and log['auxiliary.loss_diff'] > 0
 
 
 PAIRS = [
@@ -150,14 +130,14 @@ def test_pairs_of_different_families(student, teacher):
         with pytest.raises(DistillationError, match=sizes):
             build(*networks, logits=logits(student, teacher))
     model = build(*networks, logits=logits(student, teacher, resize=True))
-    log = train_step(model, batch())
+    log = tiny.train_step(model, batch())
     assert log['logits.loss_kd'] > 0 and log['logits.loss_diff'] > 0
 
 
 def test_ignored_crop():
     """Nothing is labelled: the student's own loss is 0, the teacher still teaches."""
     model = build(segmentor('fcn'), segmentor('fcn'), logits=logits('fcn', 'fcn'))
-    log = train_step(model, batch(torch.full((1, *SIZE), 255)))
+    log = tiny.train_step(model, batch(torch.full((1, *SIZE), 255)))
     assert log['decode.loss_ce'] == log['aux.loss_ce'] == 0
     assert log['logits.loss_kd'] > 0
 
@@ -169,7 +149,7 @@ def test_label_outside_the_classes(label):
     labels[0, 0, 0] = label
     model = build(segmentor('fcn'), segmentor('fcn'), logits=logits('fcn', 'fcn'))
     with pytest.raises(IndexError, match=f'Target {label} is out of bounds'):
-        train_step(model, batch(labels))
+        tiny.train_step(model, batch(labels))
 
 
 def other_classes(family, num_classes):
@@ -197,7 +177,7 @@ def test_other_number_of_classes():
         connector=dict(type='DiffKDConnector', student_channels=64, teacher_channels=64),
         loss=dict(type='MSELoss'),
     )
-    log = train_step(build(student, teacher, features=features), batch())
+    log = tiny.train_step(build(student, teacher, features=features), batch())
     assert log['features.loss_kd'] > 0
 
 
@@ -205,5 +185,5 @@ def test_two_classes():
     """The narrowest logits: hidden widths are at least 1."""
     student, teacher = other_classes('pspnet', 2), other_classes('fcn', 2)
     model = build(student, teacher, logits=logits('pspnet', 'fcn', channels=2))
-    log = train_step(model, batch(torch.randint(2, (1, *SIZE))))
+    log = tiny.train_step(model, batch(torch.randint(2, (1, *SIZE))))
     assert torch.isfinite(log['logits.loss_kd'])

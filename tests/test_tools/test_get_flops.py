@@ -121,7 +121,7 @@ def test_vectors():
 
 def test_points_on_regions_depend_on_the_step(config, capsys):
     cfg = Config.fromfile(config)
-    distiller = get_flops.build(cfg)
+    distiller = get_flops.build_with_random_weights(cfg).eval()
     distiller.distillation.fpn.regions = 'roi_head.bbox_roi_extractor'
     counts = get_flops.count_distillation(distiller, SHAPE)
     assert counts['fpn'].macs is None and counts['fpn'].params > 0

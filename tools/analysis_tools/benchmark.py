@@ -163,17 +163,22 @@ def random_batch(student: nn.Module, batch_size: int, shape: tuple[int, int]) ->
     return dict(inputs=inputs, data_samples=samples)
 
 
-def build_distiller(cfg: Config, device: str) -> nn.Module:
-    """Builds a distiller in training mode, student and teacher with random weights."""
+def build_with_random_weights(cfg: Config) -> nn.Module:
+    """Builds a config's model, and the teacher of a distiller."""
     if cfg.get('data_preprocessor') and cfg.model.get('data_preprocessor') is None:
         cfg.model.data_preprocessor = cfg.data_preprocessor  # as the runner does
-    distiller = MMENGINE_MODELS.build(cfg.model).to(device)
+    model = MMENGINE_MODELS.build(cfg.model)
+    if isinstance(model, Distiller) and model.teacher is not None:
+        model.use_teacher(MMENGINE_MODELS.build(model.teacher.model_config()))
+    return model
+
+
+def build_distiller(cfg: Config, device: str) -> Distiller:
+    """Builds a distiller in training mode, student and teacher with random weights."""
+    distiller = build_with_random_weights(cfg)
     if not isinstance(distiller, Distiller):
         raise SystemExit('the config is not that of a distiller.')
-    if distiller.teacher is not None:
-        teacher = MMENGINE_MODELS.build(distiller.teacher.model_config())
-        distiller.use_teacher(teacher.to(device))
-    return distiller.train()
+    return distiller.to(device).train()  # the teacher takes part in every `.to`
 
 
 class Step:

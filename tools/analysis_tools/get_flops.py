@@ -29,10 +29,9 @@ from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
+from benchmark import build_with_random_weights
 from mmengine.config import Config, DictAction
-from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import init_default_scope
-from mmengine.structures import BaseDataElement
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
@@ -41,7 +40,7 @@ from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
 from diffkd_mm.distillers import Distiller
 from diffkd_mm.distillers.point import DistillationPoint
-from diffkd_mm.distillers.taps import run_to_taps
+from diffkd_mm.distillers.taps import blank_image, run_to_taps
 
 SHAPES = dict(mmdet=(800, 1216), mmseg=(1024, 2048), mmpretrain=(224, 224))
 
@@ -128,20 +127,6 @@ def num_params(module: nn.Module) -> int:
     return sum(x.numel() for x in module.parameters())
 
 
-def blank_input(model: nn.Module, shape: tuple[int, int]) -> tuple[Tensor, list[BaseDataElement]]:
-    """A preprocessed image of noise on the model's device, and its data sample."""
-    sample = BaseDataElement(
-        metainfo=dict(
-            img_shape=shape,
-            ori_shape=shape,
-            pad_shape=shape,
-            batch_input_shape=shape,
-            scale_factor=(1.0, 1.0),
-        )
-    )
-    return torch.randn(1, 3, *shape, device=next(model.parameters()).device), [sample]
-
-
 def count_model(model: nn.Module, shape: tuple[int, int]) -> Count:
     """Counts a whole model.
 
@@ -152,7 +137,7 @@ def count_model(model: nn.Module, shape: tuple[int, int]) -> Count:
     Returns:
         Count: Of all its parts, auxiliary heads included.
     """
-    image, samples = blank_input(model, shape)
+    image, samples = blank_image(model, shape)
     extract_feat, features = model.extract_feat, []
 
     def keep(*args, **kwargs):
@@ -208,7 +193,7 @@ def count_connector(
 def count_distillation(distiller: Distiller, shape: tuple[int, int]) -> dict[str, Count]:
     """Counts the connectors of a distiller that has its teacher, see :func:`count_connector`."""
     points = {n: p for n, p in distiller.distillation.items() if p.connector is not None}
-    image, samples = blank_input(distiller.student, shape)
+    image, samples = blank_image(distiller.student, shape)
     chosen = [point for point in points.values() if point.regions is None]
     teacher = distiller.teacher.model
     with _countable():
@@ -222,16 +207,6 @@ def count_distillation(distiller: Distiller, shape: tuple[int, int]) -> dict[str
         else:
             counts[name] = Count(num_params(point.connector), None, None)
     return counts
-
-
-def build(cfg: Config) -> nn.Module:
-    """Builds a config's model, and the teacher of a distiller, with random weights."""
-    if cfg.get('data_preprocessor') and cfg.model.get('data_preprocessor') is None:
-        cfg.model.data_preprocessor = cfg.data_preprocessor  # as the runner does
-    model = MMENGINE_MODELS.build(cfg.model)
-    if isinstance(model, Distiller) and model.teacher is not None:
-        model.use_teacher(MMENGINE_MODELS.build(model.teacher.model_config()))
-    return model.eval()
 
 
 def count_config(cfg: Config, shape: tuple[int, int]) -> dict[str, Count]:
@@ -249,8 +224,8 @@ def count_config(cfg: Config, shape: tuple[int, int]) -> dict[str, Count]:
         SystemExit: If a model cannot be run on an image alone.
     """
     torch.manual_seed(0)  # proposals depend on the weights
-    on_meta = build(cfg).to('meta')  # the teacher takes part in every `.to`
-    on_cpu = functools.cache(lambda: build(cfg))
+    on_meta = build_with_random_weights(cfg).eval().to('meta')
+    on_cpu = functools.cache(lambda: build_with_random_weights(cfg).eval())
     parts: list[Callable] = [lambda x: dict(model=count_model(x, shape))]
     if isinstance(on_meta, Distiller):
         parts = [lambda x: dict(student=count_model(x.student, shape))]

@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
+from mmdet.models import RetinaNet
 from mmengine.config import Config
+
+from diffkd_mm.connectors import DiffKDConnector
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / 'tools' / 'analysis_tools'))
@@ -61,9 +64,9 @@ def test_overhead(config, tmp_path):
     assert 0 < result['ratio_min'] <= result['ratio'] <= result['ratio_max']
 
 
-def test_teacher(config, tmp_path, monkeypatch, capsys):
-    """The numbers are those of what they are named after, given a clock that is told."""
-    run_teacher = benchmark.Distiller.run_teacher
+@pytest.fixture
+def slow(monkeypatch):
+    """Makes a function take so many seconds, on a clock that knows of nothing else."""
     now = [0.0]
     monkeypatch.setattr(benchmark.Phases, '_now', lambda self: now[0])
 
@@ -74,7 +77,27 @@ def test_teacher(config, tmp_path, monkeypatch, capsys):
 
         return timed
 
+    run_teacher = benchmark.Distiller.run_teacher
     monkeypatch.setattr(benchmark.Distiller, 'run_teacher', slow(2.0, run_teacher))
+    return slow
+
+
+def test_points(config, tmp_path, monkeypatch, slow):
+    """They add a second to the student's three; the teacher's two do not count."""
+    loss, connector = RetinaNet.loss, DiffKDConnector.forward
+    monkeypatch.setattr(RetinaNet, 'loss', slow(3.0, loss))
+    monkeypatch.setattr(DiffKDConnector, 'forward', slow(1.0, connector))
+    out = tmp_path / 'out.json'
+    benchmark.main(
+        [str(config), '--shape', '64', '64', '--iters', '2', '--points', '--json', str(out)]
+    )
+    result = json.loads(out.read_text())
+    assert (result['student_seconds'], result['distiller_seconds']) == (3, 4)
+    assert result['ratio'] == result['ratio_min'] == result['ratio_max'] == pytest.approx(4 / 3)
+
+
+def test_teacher(config, tmp_path, monkeypatch, capsys, slow):
+    """The numbers are those of what they are named after."""
     use_teacher = benchmark.Distiller.use_teacher
 
     def slow_teacher(self, model):

@@ -4,8 +4,9 @@
 
 The images are noise, the annotations made up and all weights random: nothing is downloaded, and
 time and memory do not depend on them much. ``--overhead`` compares the plain student with the same
-student in a distiller without points instead, and ``--teacher`` the teacher, as deep as its taps
-need, with its whole forward pass.
+student in a distiller without points instead, ``--points`` with the same student in the config's
+distiller, but for the time of the teacher, and ``--teacher`` the teacher, as deep as its taps need,
+with its whole forward pass.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 
 import torch
@@ -256,21 +258,28 @@ def measure_phases(cfg: Config, args: argparse.Namespace) -> dict:
 
 
 def measure_overhead(cfg: Config, args: argparse.Namespace) -> dict:
-    """Steps of the plain student and of one in a distiller without points, in turns."""
-    cfg.model.pop('teacher', None)
-    cfg.model.pop('points', None)
+    """Steps of the plain student and of the same student in a distiller, in turns.
+
+    With ``--overhead`` the distiller has no points; with ``--points`` it has them, and what its
+    teacher takes does not count.
+    """
+    if args.overhead:
+        cfg.model.pop('teacher', None)
+        cfg.model.pop('points', None)
     distiller = build_distiller(cfg, args.device)
-    plain = build_distiller(cfg, args.device).student
-    plain.load_state_dict(distiller.student.state_dict())
+    plain = deepcopy(distiller.student)
     batch = random_batch(plain, args.batch_size, tuple(args.shape))
     steps = [Step(model, cfg, batch, args.amp) for model in (plain, distiller)]
+    phases = Phases(args.device)
+    phases.wrap(distiller, 'run_teacher', 'teacher')
     for step in steps:
         step()
     # The order alternates, in case the first of two does better or worse.
     seconds: list[list[float]] = [[], []]
     for i in range(args.iters):
         for which in (0, 1) if i % 2 == 0 else (1, 0):
-            seconds[which].append(steps[which]())
+            phases.seconds['teacher'] = 0.0
+            seconds[which].append(steps[which]() - phases.seconds['teacher'])
     ratios = [wrapped / alone for alone, wrapped in zip(*seconds)]
     return dict(
         config=str(args.config),
@@ -374,6 +383,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--amp', action='store_true', help='bfloat16 autocast')
     instead = parser.add_mutually_exclusive_group()
     instead.add_argument('--overhead', action='store_true', help='distiller without points')
+    instead.add_argument('--points', action='store_true', help='what the points add to a step')
     instead.add_argument('--teacher', action='store_true', help='what the teacher is spared')
     parser.add_argument('--threads', type=int, help="CPU threads, PyTorch's default otherwise")
     parser.add_argument('--json', type=Path, help='write the result to this file')
@@ -393,8 +403,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         cfg.merge_from_dict(args.cfg_options)
     init_default_scope(cfg.get('default_scope', 'mmengine'))
     measure: Callable = measure_phases
-    if args.overhead or args.teacher:
-        measure = measure_overhead if args.overhead else measure_teacher
+    if args.overhead or args.points:
+        measure = measure_overhead
+    elif args.teacher:
+        measure = measure_teacher
     result = measure(cfg, args)
     Console().print(tabulate(result))
     if args.json:

@@ -54,7 +54,8 @@ class Connector(nn.Module, ABC):
                 if tensor.dim() not in (2, 4):
                     raise DistillationError(
                         f'level {i} of the {side} has shape {tuple(tensor.shape)}; a connector '
-                        'takes maps (B, C, H, W) or vectors (B, C).'
+                        'takes maps (B, C, H, W) or vectors (B, C). For tokens (B, N, C) set the '
+                        f"point's channels_last={side!r}, or 'both'."
                     )
                 expected = getattr(self, f'{side}_channels')
                 if tensor.size(1) != expected:

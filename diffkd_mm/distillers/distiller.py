@@ -16,7 +16,6 @@ from ..registry import MODELS
 from .point import DistillationPoint, check_options
 from .preprocessing import Pixels, convert_images, pixels_of_both
 from .taps import (
-    PROBE_SIZE,
     check_tap,
     not_called,
     outputs,
@@ -105,7 +104,7 @@ class Distiller(BaseModel):
             for name, cfg in configs.items()
             if cfg.get('strides') or (open_counts[name] and not cfg.get('student_levels'))
         }
-        levels = self._probe_student(unknown)
+        levels, image_size = self._probe_student(unknown)
         for name, parts in open_counts.items():
             chosen = configs[name].get('student_levels') or configs[name].get('strides')
             for part in parts:
@@ -116,23 +115,22 @@ class Distiller(BaseModel):
             points[name] = DistillationPoint(name, **cfg)
             if points[name].strides is not None:
                 with _naming(name):
-                    points[name].match_strides('student', levels[name], PROBE_SIZE)
+                    points[name].match_strides('student', levels[name], image_size)
         return points
 
-    def _probe_student(self, configs: dict[str, dict]) -> dict[str, list[Tensor]]:
-        """The levels of the points' student taps, from a run on a blank image."""
-        if not configs:
-            return {}
+    def _probe_student(self, configs: dict[str, dict]) -> tuple[dict[str, list[Tensor]], int]:
+        """The levels of the points' student taps on a blank image, and its height and width."""
         taps = {name: (cfg['student'], cfg.get('regions')) for name, cfg in configs.items()}
-        found = probe(self.student, list(taps.values()))
+        shapes, size = probe((self.student, list(taps.values()))) if taps else ([{}], 0)
+        levels = {name: shapes[0][tap] if shapes else [] for name, tap in taps.items()}
         for name, cfg in configs.items():
-            if found is None or not found[taps[name]]:
+            if not levels[name]:
                 raise DistillationError(
                     f'point {name!r}: the student could not be run on a blank image to look at the '
                     f'levels of {cfg["student"]!r}; set num_levels in connector and loss, and '
                     'choose levels by index instead of strides.'
                 )
-        return {name: found[tap] for name, tap in taps.items()}
+        return levels, size
 
     def init_weights(self) -> None:
         """Initialises the student as its config says, then builds and loads the teacher.
@@ -176,11 +174,13 @@ class Distiller(BaseModel):
     def _check_shapes(self, teacher: nn.Module) -> None:
         """Compares both models' levels on a blank image, so that a mismatch shows at once."""
         points = self.distillation.values()
-        students = probe(self.student, [point.student_tap for point in points])
-        teachers = probe(teacher, [point.teacher_tap for point in points])
+        shapes, size = probe(
+            (self.student, [point.student_tap for point in points]),
+            (teacher, [point.teacher_tap for point in points]),
+        )
         for name, point in self.distillation.items():
             with _naming(name):
-                if teachers is None or students is None:
+                if shapes is None:
                     # A tap that needs annotations: the first training step checks it.
                     if point.strides is not None:
                         raise DistillationError(
@@ -188,12 +188,12 @@ class Distiller(BaseModel):
                             'the strides; use student_levels and teacher_levels.'
                         )
                     continue
-                student_levels = students[point.student_tap]
-                teacher_levels = teachers[point.teacher_tap]
+                student_levels = shapes[0][point.student_tap]
+                teacher_levels = shapes[1][point.teacher_tap]
                 if not teacher_levels:
                     raise not_called('teacher', point.teacher)
                 if point.strides is not None:
-                    point.match_strides('teacher', teacher_levels, PROBE_SIZE)
+                    point.match_strides('teacher', teacher_levels, size)
                 if student_levels:  # else called with annotations only, or never
                     point.check(
                         point.select(student_levels, 'student'),

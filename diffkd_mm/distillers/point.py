@@ -2,6 +2,7 @@
 
 import difflib
 import inspect
+import math
 from collections.abc import Sequence
 
 import torch.nn.functional as F
@@ -77,6 +78,10 @@ class DistillationPoint(nn.Module):
             assignment or NMS of its own. For taps in RoI heads.
         resize (bool): Resize the student's maps (bilinear) where their size differs from the
             teacher's. Defaults to False, which makes that an error.
+        channels_last (str, optional): ``'student'``, ``'teacher'`` or ``'both'``: whose tensors
+            have their channels last, as in transformers. (B, H, W, C) and, of a square map,
+            (B, H·W, C) become (B, C, H, W); tokens of another number N become (B, C, N, 1).
+            Defaults to None.
 
     Raises:
         DistillationError: If the config is wrong.
@@ -94,8 +99,14 @@ class DistillationPoint(nn.Module):
         strides: Sequence[int] | None = None,
         regions: str | None = None,
         resize: bool = False,
+        channels_last: str | None = None,
     ) -> None:
         super().__init__()
+        if channels_last not in (None, 'student', 'teacher', 'both'):
+            raise DistillationError(
+                f"point {name!r}: channels_last={channels_last!r} must be 'student', 'teacher' or "
+                "'both'."
+            )
         if not name.isidentifier() or 'loss' in name:
             raise DistillationError(
                 f"point {name!r}: a point's name must be an identifier without 'loss' in it, "
@@ -116,6 +127,7 @@ class DistillationPoint(nn.Module):
         self.student_tap: Tap = (student, regions)
         self.teacher_tap: Tap = (teacher, regions)
         self.resize = resize
+        self.channels_last = channels_last
         self.connector = None
         if connector is not None:
             self.connector = build_part(connector, f'point {name!r}, connector')
@@ -134,7 +146,7 @@ class DistillationPoint(nn.Module):
         Raises:
             DistillationError: If there is no level of a stride, or more than one.
         """
-        sizes = [tuple(level.shape[2:]) for level in levels]
+        sizes = [tuple(level.shape[2:]) for level in self._channels_first(levels, side)]
         indices = []
         for stride in self.strides:
             size = -(-image_size // stride)  # necks round up
@@ -152,20 +164,26 @@ class DistillationPoint(nn.Module):
         setattr(self, f'{side}_levels', indices)
 
     def select(self, levels: Sequence, side: str) -> list:
-        """Chooses the levels of one side (``'student'`` or ``'teacher'``) by the given indices.
+        """Chooses the levels of one side (``'student'`` or ``'teacher'``), channels first.
 
         Raises:
             DistillationError: If an index is out of range.
         """
+        levels = self._channels_first(levels, side)
         indices = getattr(self, f'{side}_levels')
         if indices is None:
-            return list(levels)
+            return levels
         if any(not -len(levels) <= i < len(levels) for i in indices):
             raise DistillationError(
                 f'{side}_levels={list(indices)} asks for levels that the {side} tap '
                 f'{getattr(self, side)!r} does not have: it gives {len(levels)}.'
             )
         return [levels[i] for i in indices]
+
+    def _channels_first(self, levels: Sequence[Tensor], side: str) -> list[Tensor]:
+        if self.channels_last not in (side, 'both'):
+            return list(levels)
+        return [_as_map(x) for x in levels]
 
     def check(self, students: Sequence, teachers: Sequence) -> None:
         """Checks number, size and channels of the chosen levels.
@@ -255,3 +273,11 @@ class DistillationPoint(nn.Module):
         if self.connector is None:
             return students, teachers, {}
         return self.connector(students, teachers)
+
+
+def _as_map(x: Tensor) -> Tensor:
+    """(B, H, W, C) and tokens (B, N, C) as a map with its channels first."""
+    if x.dim() == 3:
+        side = math.isqrt(x.size(1))
+        x = x.unflatten(1, (side, side) if side**2 == x.size(1) else (x.size(1), 1))
+    return x.movedim(-1, 1)

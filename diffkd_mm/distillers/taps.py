@@ -20,7 +20,8 @@ _Record = list[tuple[Tensor, int]]
 # the student's RoI extractor whose regions the head is run on.
 Tap = tuple[str, str | None]
 
-PROBE_SIZE = 128  # pixels
+# Height and width, in pixels. At the second a window of a Swin transformer fits into stride 32.
+PROBE_SIZES = (128, 256)
 
 
 def check_tap(model: nn.Module, path: str, where: str) -> None:
@@ -268,21 +269,31 @@ def blank_image(model: nn.Module, shape: tuple[int, int]) -> tuple[Tensor, list[
     return torch.zeros(1, 3, *shape, device=next(model.parameters()).device), [sample]
 
 
-@torch.no_grad()
-def probe(model: nn.Module, taps: Sequence[Tap]) -> dict[Tap, list[Tensor]] | None:
-    """Runs a model once on a blank image and reports the shapes at its taps.
+def probe(
+    *runs: tuple[nn.Module, Sequence[Tap]],
+) -> tuple[list[dict[Tap, list[Tensor]]] | None, int]:
+    """Runs models once on a blank square image and reports the shapes at their taps.
 
     Args:
-        model (nn.Module): The model; its training mode is left as found.
-        taps (Sequence[Tap]): See :func:`run_to_taps`; on regions there are two, in one call.
+        *runs (tuple): Each a model, whose training mode is left as found, and its taps, see
+            :func:`run_to_taps`; on regions there are two, in one call.
 
     Returns:
-        dict, optional: The tensors of each tap for a single image of :data:`PROBE_SIZE` pixels a
-        side, without their data (device ``meta``). None if the model cannot be run without
-        annotations.
+        tuple: Per model the tensors of each tap for a single image, without their data (device
+        ``meta``), or None if a model cannot be run without annotations; and the image's height and
+        width in pixels, the first of :data:`PROBE_SIZES` that all models run on.
     """
+    for size in PROBE_SIZES:
+        shapes = [_probe(model, taps, size) for model, taps in runs]
+        if None not in shapes:
+            return shapes, size
+    return None, size
+
+
+@torch.no_grad()
+def _probe(model: nn.Module, taps: Sequence[Tap], size: int) -> dict[Tap, list[Tensor]] | None:
     modes = [(module, module.training) for module in model.modules()]
-    image, samples = blank_image(model, (PROBE_SIZE, PROBE_SIZE))
+    image, samples = blank_image(model, (size, size))
     rois = image.new_tensor([[0, 0, 0, 64, 64], [0, 32, 32, 127, 127]])
     try:
         regions = {extractor: [rois] for _, extractor in taps}

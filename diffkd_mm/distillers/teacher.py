@@ -17,7 +17,7 @@ from mmengine.logging import HistoryBuffer, print_log
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from torch import Tensor, nn
 
-from ..checkpoints import convert_cirkd, is_cirkd
+from ..checkpoints import convert_published
 from ..errors import DistillationError
 
 
@@ -102,7 +102,10 @@ def model_weights(loaded: Any, checkpoint: str) -> dict[str, Tensor]:
     Raises:
         DistillationError: If there is none.
     """
-    state_dict = loaded.get('state_dict', loaded) if isinstance(loaded, dict) else None
+    places = []
+    if isinstance(loaded, dict):
+        places = [loaded.get('state_dict'), loaded.get('model'), loaded]
+    state_dict = next((x for x in places if isinstance(x, dict)), None)
     if not state_dict or not all(isinstance(x, Tensor) for x in state_dict.values()):
         raise DistillationError(f'{checkpoint!r} is not a checkpoint of a model.')
     weights = {k.removeprefix('module.'): v for k, v in state_dict.items()}
@@ -195,7 +198,8 @@ class FrozenTeacher:
     Args:
         config (str | dict): See :func:`load_config`.
         checkpoint (str): Path or URL of its weights, or ``'zoo'`` for those that the metafile of
-            the config's package lists. A network of CIRKD is converted while it is loaded.
+            the config's package lists. Those that :func:`~diffkd_mm.checkpoints.convert_published`
+            knows are converted while they are loaded.
         trust_checkpoint (bool): Allow a checkpoint that can run code. Defaults to False.
     """
 
@@ -229,8 +233,8 @@ class FrozenTeacher:
             checkpoint = zoo_checkpoint(self.config)
         try:
             weights = load_checkpoint_file(checkpoint, self.trust_checkpoint)
-            if is_cirkd(weights):
-                weights = convert_cirkd(weights, checkpoint).state_dict
+            if hasattr(model, 'backbone'):  # others, such as timm's, keep their own names
+                weights = convert_published(weights, checkpoint)
         except DistillationError as error:
             raise DistillationError(f'teacher: {error}') from error
         self._load(model, weights, checkpoint)

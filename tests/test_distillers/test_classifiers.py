@@ -1,7 +1,11 @@
 """Classifiers of MMPretrain: features and logits, maps and vectors."""
 
+import pytest
 import tiny
 import torch
+
+from diffkd_mm.distillers.point import DistillationPoint
+from diffkd_mm.errors import DistillationError
 
 
 def classifier(num_classes=10):
@@ -52,3 +56,110 @@ def test_features_and_logits():
     assert {'features.loss_kd', 'features.loss_ae', 'logits.loss_kd', 'logits.loss_diff'} <= set(
         log
     )
+
+
+def transformer(name, in_channels):
+    cfg = classifier()
+    cfg['backbone'] = TRANSFORMERS[name]
+    cfg['neck'] = dict(type='GlobalAveragePooling') if name == 'swin' else None
+    cfg['head']['in_channels'] = in_channels
+    return cfg
+
+
+TRANSFORMERS = dict(
+    swin=dict(
+        type='SwinTransformer',
+        arch=dict(embed_dims=8, depths=[1, 1, 1, 1], num_heads=[1, 1, 1, 1]),
+        img_size=256,
+    ),
+    vit=dict(
+        type='VisionTransformer',
+        arch=dict(embed_dims=24, num_layers=2, num_heads=2, feedforward_channels=24),
+        img_size=64,
+        patch_size=16,
+        with_cls_token=False,
+        out_type='avg_featmap',
+    ),
+)
+
+
+def features(teacher, channels, **options):
+    return dict(
+        student='backbone',
+        teacher=teacher,
+        connector=dict(type='DiffKDConnector', student_channels=64, teacher_channels=channels),
+        loss=dict(type='MSELoss'),
+        **options,
+    )
+
+
+def test_map_of_a_swin_transformer():
+    """Tapped like that of a convnet; its windows need more than the smallest blank image."""
+    point = features('backbone', 64)
+    model = tiny.build_distiller(
+        classifier(), transformer('swin', 64), dict(features=point), scope='mmpretrain'
+    )
+    data = dict(batch(), inputs=[torch.randint(255, (3, 256, 256))] * 3)
+    assert tiny.train_step(model, data)['features.loss_kd'] > 0
+    # Found out by the probe: a wrong channel number would have been named.
+    with pytest.raises(DistillationError, match='teacher has 64 channels'):
+        tiny.build_distiller(
+            classifier(),
+            transformer('swin', 64),
+            dict(features=features('backbone', 32)),
+            scope='mmpretrain',
+        )
+
+
+@pytest.mark.parametrize('resize', [False, True])
+def test_tokens(resize):
+    """The 4x4 patches of a ViT's block become a map as a convnet's."""
+    student, teacher = classifier(), transformer('vit', 24)
+    student['backbone']['strides'] = (1, 2, 2, 2 if resize else 1)
+    point = features('backbone.layers.1', 24, resize=resize, channels_last='teacher')
+    model = tiny.build_distiller(student, teacher, dict(features=point), scope='mmpretrain')
+    targets = []
+    model.distillation.features.loss.register_forward_pre_hook(
+        lambda module, args: targets.append(args[1])
+    )
+    tokens = []
+    model.teacher.model.backbone.layers[1].register_forward_hook(
+        lambda module, args, output: tokens.append(output)
+    )
+    tiny.train_step(model, batch())
+    assert targets[0].shape == (3, 24, 4, 4)
+    torch.testing.assert_close(targets[0].flatten(2).mT, tokens[0])
+
+
+def test_tokens_of_both():
+    """Without a square map, class token included, they are compared token by token."""
+    cfg = transformer('vit', 24)
+    cfg['backbone'] = dict(cfg['backbone'], with_cls_token=True, out_type='cls_token')
+    point = features('backbone.layers.1', 24, channels_last='both')
+    point['student'] = 'backbone.layers.0'
+    point['connector']['student_channels'] = 24
+    model = tiny.build_distiller(cfg, cfg, dict(features=point), scope='mmpretrain')
+    assert tiny.train_step(model, batch())['features.loss_kd'] > 0
+
+
+@pytest.mark.parametrize(
+    'shape, expected',
+    [((2, 5, 6, 3), (2, 3, 5, 6)), ((2, 9, 3), (2, 3, 3, 3)), ((2, 7, 3), (2, 3, 7, 1))],
+)
+def test_channels_last(shape, expected):
+    point = DistillationPoint('p', 's', 't', dict(type='MSELoss'), channels_last='student')
+    x = torch.randn(shape)
+    (found,) = point.select([x], 'student')
+    assert found.shape == expected
+    torch.testing.assert_close(found.flatten(2).mT, x.flatten(1, -2))
+    assert point.select([x], 'teacher')[0] is x
+
+
+def test_tokens_are_named():
+    student, teacher = transformer('vit', 24), transformer('vit', 24)
+    point = features('backbone.layers.1', 24)
+    point['student'] = 'backbone.layers.1'
+    with pytest.raises(DistillationError, match=r'tokens .*channels_last'):
+        tiny.build_distiller(student, teacher, dict(features=point), scope='mmpretrain')
+    with pytest.raises(DistillationError, match="channels_last='neither'"):
+        DistillationPoint('p', 's', 't', dict(type='MSELoss'), channels_last='neither')

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -114,6 +115,21 @@ def test_teacher(config, tmp_path, monkeypatch, capsys, slow):
     assert (result['teacher_seconds'], result['whole_seconds']) == (2, 8)
     assert result['teacher_ratio'] == 0.25 and result['teacher_share'] == 0.4
     assert '0.250' in capsys.readouterr().out
+
+
+def test_cpu_time_stands_still_while_the_process_sleeps(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(benchmark.Phases, 'clock', benchmark.Phases.clock)
+    run_teacher = benchmark.Distiller.run_teacher
+
+    def sleeping(*args):
+        time.sleep(3)
+        return run_teacher(*args)
+
+    monkeypatch.setattr(benchmark.Distiller, 'run_teacher', sleeping)
+    out = tmp_path / 'out.json'
+    options = ['--shape', '64', '64', '--iters', '1', '--cpu-time', '--json', str(out)]
+    benchmark.main([str(config), *options])
+    assert 0 < json.loads(out.read_text())['seconds']['teacher'] < 3
 
 
 def test_options_override_the_config(config, capsys):

@@ -1,0 +1,13 @@
+"""ResNet-56 of the CRD benchmark for CIFAR-100: 861,620 parameters."""
+
+model = dict(
+    type='ImageClassifier',
+    backbone=dict(type='diffkd_mm.CIFARResNet', depth=56),
+    neck=dict(type='GlobalAveragePooling'),
+    head=dict(
+        type='LinearClsHead',
+        num_classes=100,
+        in_channels=64,
+        loss=dict(type='CrossEntropyLoss', loss_weight=1.0),
+    ),
+)

@@ -191,15 +191,24 @@ def _rename(
             state_dict[f'{layer.our_name}.{tensor}'] = value
     dropped = [name for name in left if DROPPED.match(name)]
     unknown = [name for name in left if name not in dropped]
-    if missing or unknown:
-        lists = {'missing': missing, 'unknown': unknown}
-        found = '; '.join(f'{len(x)} {k}: {_shorten(x)}' for k, x in lists.items() if x)
-        raise DistillationError(f'{what}, does not have the tensors of one. {found}.')
+    check_names(what, missing, unknown)
     return state_dict, dropped
 
 
-def _shorten(names: list[str]) -> str:
-    return ', '.join(names[:5]) + (', ...' if len(names) > 5 else '')
+def check_names(what: str, missing: list[str], unknown: list[str]) -> None:
+    """Names the tensors that a checkpoint lacks, and those that its network does not have.
+
+    Raises:
+        DistillationError: If there are any.
+    """
+    lists = {'missing': missing, 'unknown': unknown}
+    found = [
+        f'{len(x)} {kind}: {", ".join(x[:5])}{", ..." if len(x) > 5 else ""}'
+        for kind, x in lists.items()
+        if x
+    ]
+    if found:
+        raise DistillationError(f'{what}, does not have the tensors of one. {"; ".join(found)}.')
 
 
 def _conv_norm(

@@ -21,7 +21,7 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from ..errors import DistillationError
-from .cirkd import RESNETS
+from .cirkd import RESNETS, check_names
 
 Weights = Mapping[str, Tensor]
 
@@ -132,15 +132,8 @@ def _rename(layout: _Layout, backbone: nn.Module, weights: Weights, what: str) -
                 f'{what}: {name} has shape {tuple(state_dict[ours].shape)} instead of '
                 f'{tuple(shape)}.'
             )
-    if missing or left:
-        lists = {'missing': missing, 'unknown': list(left)}
-        found = '; '.join(f'{len(x)} {k}: {_shorten(x)}' for k, x in lists.items() if x)
-        raise DistillationError(f'{what}, does not have the tensors of one. {found}.')
+    check_names(what, missing, list(left))
     return state_dict
-
-
-def _shorten(names: list[str]) -> str:
-    return ', '.join(names[:5]) + (', ...' if len(names) > 5 else '')
 
 
 def _count(weights: Weights, pattern: str) -> tuple[int, ...]:

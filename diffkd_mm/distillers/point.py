@@ -65,7 +65,9 @@ class DistillationPoint(nn.Module):
         loss (dict): Config of the distillation loss, called as ``loss(refined, target)`` per
             level. Losses of other packages are named with their scope (``mmdet.SmoothL1Loss``).
             A loss whose ``forward`` has parameters ``data_samples`` or ``level`` is given the
-            batch's data samples and the level's index under these names.
+            batch's data samples and the level's index under these names. One with attributes
+            ``student_channels`` and ``teacher_channels`` compares different numbers of channels
+            without a connector.
         connector (dict, optional): Config of the connector. Defaults to None: the student's
             tensors are compared as they are.
         student_levels (Sequence[int], optional): Indices of the student levels. Defaults to all.
@@ -215,15 +217,28 @@ class DistillationPoint(nn.Module):
                     f'{tuple(teacher.shape[2:])} in the teacher. Choose levels by strides, or by '
                     'student_levels and teacher_levels, or set resize=True.'
                 )
-            if self.connector is None and student.shape[1] != teacher.shape[1]:
-                raise DistillationError(
-                    f'level {i} has {student.shape[1]} channels in the student and '
-                    f'{teacher.shape[1]} in the teacher. Add a connector, e.g. '
-                    f"dict(type='ConvConnector', student_channels={student.shape[1]}, "
-                    f'teacher_channels={teacher.shape[1]}).'
-                )
+            if self.connector is None:
+                self._check_loss_channels(i, student, teacher)
         if self.connector is not None:
             self.connector.check_levels(students, teachers)
+
+    def _check_loss_channels(self, i: int, student: Tensor, teacher: Tensor) -> None:
+        """Both sides have as many channels, or as many as a loss that names them expects."""
+        if hasattr(self.loss, 'student_channels'):
+            expected = self.loss.student_channels, self.loss.teacher_channels
+            if (student.shape[1], teacher.shape[1]) != expected:
+                raise DistillationError(
+                    f'level {i} has {student.shape[1]} channels in the student and '
+                    f'{teacher.shape[1]} in the teacher, but the loss has '
+                    f'student_channels={expected[0]} and teacher_channels={expected[1]}.'
+                )
+        elif student.shape[1] != teacher.shape[1]:
+            raise DistillationError(
+                f'level {i} has {student.shape[1]} channels in the student and '
+                f'{teacher.shape[1]} in the teacher. Add a connector, e.g. '
+                f"dict(type='ConvConnector', student_channels={student.shape[1]}, "
+                f'teacher_channels={teacher.shape[1]}).'
+            )
 
     def forward(
         self,

@@ -1,5 +1,6 @@
 """Distillation losses: distances between refined student and target."""
 
+from .cirkd import CIRKDLoss
 from .cwd import CWDLoss
 from .fgd import FGDLoss
 from .logits import DISTLoss, KLDivLoss, pearson_correlation
@@ -7,6 +8,7 @@ from .mse import MSELoss, channel_attention, spatial_attention
 from .pkd import PKDLoss
 
 __all__ = [
+    'CIRKDLoss',
     'CWDLoss',
     'DISTLoss',
     'FGDLoss',

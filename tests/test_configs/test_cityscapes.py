@@ -34,6 +34,7 @@ BASELINES = {
     'baselines/deeplabv3_r18_r101_kd': dict(type='KLDivLoss', tau=1.0, loss_weight=1.0),
     'baselines/deeplabv3_r18_r101_dist': dict(type='DISTLoss', loss_weight=1.0),
     'baselines/deeplabv3_r18_r101_fitnet': dict(type='MSELoss', loss_weight=1.0),
+    'baselines/deeplabv3_r18_r101_cirkd': dict(type='KLDivLoss', tau=1.0, loss_weight=1.0),
 }
 AUXILIARY = 'ablations/deeplabv3_r18_r101_diffkd_aux'
 CROP = (64, 128)
@@ -117,7 +118,11 @@ def test_step(name, teacher):
     frozen = teacher.decode_head.conv_seg.weight.clone()
     wrapper = build_optim_wrapper(model.train(), cfg.optim_wrapper)
     log = model.train_step(tiny.labelled_pixels(CROP), wrapper)
-    points = ['logits', 'auxiliary'] if name == AUXILIARY else ['logits']
+    points = ['logits']
+    if name == AUXILIARY:
+        points.append('auxiliary')
+    if name.endswith('cirkd'):
+        points.append('embedding')
     expected = {'decode.loss_ce', *(f'{point}.loss_kd' for point in points)}
     if 'mbv2' not in name:
         expected.add('aux.loss_ce')
@@ -131,6 +136,9 @@ def test_step(name, teacher):
     assert loss == BASELINES.get(name, dict(type='DISTLoss', loss_weight=1.0))
     if name == AUXILIARY:
         assert cfg.model.points.auxiliary.loss.loss_weight == 0.4
+    if name.endswith('cirkd'):
+        queues = model.distillation.embedding.loss
+        assert queues.pixels.num_pushed.sum() > queues.regions.num_pushed.sum() > 0
 
 
 def test_step_of_the_teacher():

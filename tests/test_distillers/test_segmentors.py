@@ -168,6 +168,14 @@ def test_other_number_of_classes():
     message = "'logits': level 0 has 19 channels in the student and 150 in the teacher"
     with pytest.raises(DistillationError, match=message):
         build(student, teacher, logits=point)
+    # A loss may take different channels by itself, those it was made for.
+    point['loss'] = dict(
+        type='CIRKDLoss', student_channels=19, teacher_channels=150, num_classes=19
+    )
+    assert tiny.train_step(build(student, teacher, logits=point), batch())['logits.loss_kd'] > 0
+    point['loss']['teacher_channels'] = 19
+    with pytest.raises(DistillationError, match='150 in the teacher, but the loss has .*=19'):
+        build(student, teacher, logits=point)
     # Features know no classes.
     features = dict(
         student='backbone',

@@ -15,6 +15,7 @@ from . import (
     evaluation,
     hooks,
     losses,
+    optim,
 )
 
 __all__ = [
@@ -25,5 +26,6 @@ __all__ = [
     'evaluation',
     'hooks',
     'losses',
+    'optim',
     '__version__',
 ]

@@ -220,6 +220,7 @@ def test_interrupting_ends_the_training_too(tmp_path, number):
 def test_only_coco_metrics_are_fractions(compare):
     assert compare.percent([0.5], 'coco/bbox_mAP') == [50.0]
     assert compare.percent([77.8], 'mIoU') == [77.8]
+    assert compare.percent([93.2], 'accuracy/top1') == [93.2]
 
 
 def test_parameters_are_those_of_the_tested_network(tmp_path):

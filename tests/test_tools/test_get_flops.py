@@ -76,13 +76,15 @@ def test_attention_counts_its_products():
 def test_distillation(config, capsys):
     """The parts of DiffKD at 16 → 24 channels on three levels, N = 5."""
     parts = count(config)
-    assert list(parts) == ['student', 'teacher', 'fpn', 'fpn.denoiser']  # no modules in `reg`
+    modules = ('student_projection', 'noise_adapter', 'denoiser', 'output_projection')
+    assert list(parts) == ['student', 'teacher', 'fpn', *(f'fpn.{x}' for x in modules)]  # no `reg`
     bottlenecks = 2 * (24 * 6 + 9 * 6 * 6 + 6 * 24)
     denoiser = bottlenecks + 24 * 24
     adapter = 24 * 3 + 9 * 3 * 3 + 3 * 24
     macs = PIXELS * (16 * 24 + adapter + 6 * denoiser + 24 * 24) + 3 * 24 * 2
     assert parts['fpn']['macs'] == parts['fpn']['undilated_macs'] == macs
     assert parts['fpn.denoiser']['macs'] == 6 * PIXELS * denoiser
+    assert sum(parts[f'fpn.{x}']['macs'] for x in modules) == macs
     assert parts['fpn.denoiser']['runs'] == 3 * 6
     # Weights, biases and two numbers per channel of a norm; the table of 1280 times.
     denoiser += 2 * (6 + 6 + 24) + 24 + 2 * (2 * (6 + 6 + 24) + 24) + 1280 * 24

@@ -8,8 +8,9 @@ image, not those of biases, normalisation, activations, resizing, losses and pos
 
 - student and teacher whole, with their auxiliary heads; of a two-stage detector with random weights
   on the proposals it makes itself;
-- per distillation point its connector, as a training step runs it: with a DiffKD connector the
-  denoiser is evaluated N times to refine the student and once for ``loss_diff``, on every level.
+- per distillation point its connector, as a training step runs it, and of a DiffKD connector its
+  parts: the denoiser is evaluated N times to refine the student and once for ``loss_diff``, on
+  every level.
 
 The last column counts as the paper does for its segmentation networks (Table 6): each
 convolution's output is taken to be as large as if it were not dilated.
@@ -42,6 +43,14 @@ from diffkd_mm.distillers import Distiller
 from diffkd_mm.distillers.point import DistillationPoint
 from diffkd_mm.distillers.taps import blank_image, run_to_taps
 
+CONNECTOR_PARTS = (
+    'student_projection',
+    'autoencoder.encoder',
+    'autoencoder.decoder',
+    'noise_adapter',
+    'denoiser',
+    'output_projection',
+)
 SHAPES = dict(mmdet=(800, 1216), mmseg=(1024, 2048), mmpretrain=(224, 224))
 
 
@@ -159,7 +168,7 @@ def count_model(model: nn.Module, shape: tuple[int, int]) -> Count:
 def count_connector(
     point: DistillationPoint, students: Sequence[Tensor], teachers: Sequence[Tensor]
 ) -> dict[str, Count]:
-    """Counts the connector of a point and, of that, its denoisers.
+    """Counts the connector of a point and the parts that a DiffKD connector consists of.
 
     Args:
         point (DistillationPoint): A point with a connector, in eval mode.
@@ -167,25 +176,32 @@ def count_connector(
         teachers (Sequence[Tensor]): The tensors of the teacher tap.
 
     Returns:
-        dict[str, Count]: By ``name`` and, if it has denoisers, ``name.denoiser``.
+        dict[str, Count]: By ``name``, and ``name.part`` for those of :data:`CONNECTOR_PARTS` that
+        the connector has, over all its levels.
     """
     # Two images, since batch norm refuses a single vector, of which one counts.
     students, teachers = ([x.new_zeros(2, *x.shape[1:]) for x in xs] for xs in (students, teachers))
-    denoisers = [m for path, m in point.named_modules() if path.endswith('.denoiser')]
+    parts = {
+        part: [m for path, m in point.named_modules() if path.endswith('.' + part)]
+        for part in CONNECTOR_PARTS
+    }
     runs = []
-    hooks = [m.register_forward_hook(lambda *args: runs.append(1)) for m in denoisers]
+    hooks = [m.register_forward_hook(lambda *args: runs.append(1)) for m in parts['denoiser']]
     counter = MacCounter()
     with counter():
         point.refine(students, teachers)
     for hook in hooks:
         hook.remove()
-    counts = {
-        point.name: Count(num_params(point.connector), *(x // 2 for x in counter.macs())),
-    }
-    if denoisers:
-        macs = [x // 2 for x in counter.macs('denoiser')]
-        params = sum(map(num_params, denoisers))
-        counts[f'{point.name}.denoiser'] = Count(params, *macs, runs=len(runs))
+
+    def macs(part: str = '') -> list[int]:
+        return [x // 2 for x in counter.macs(part)]
+
+    counts = {point.name: Count(num_params(point.connector), *macs())}
+    for part, modules in parts.items():
+        if modules:
+            times = len(runs) if part == 'denoiser' else 1
+            params = sum(map(num_params, modules))
+            counts[f'{point.name}.{part}'] = Count(params, *macs(part), runs=times)
     return counts
 
 

@@ -1,0 +1,10 @@
+"""Figure 4: 10 score evaluations."""
+
+_base_ = '../classification/mobilenet_v1_resnet50_diffkd.py'
+
+model = dict(
+    points=dict(
+        feature=dict(connector=dict(num_inference_steps=10)),
+        logits=dict(connector=dict(num_inference_steps=10)),
+    ),
+)

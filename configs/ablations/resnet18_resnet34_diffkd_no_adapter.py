@@ -1,0 +1,10 @@
+"""Table 11: no adaptive noise matching, so no noise."""
+
+_base_ = '../classification/resnet18_resnet34_diffkd.py'
+
+model = dict(
+    points=dict(
+        feature=dict(connector=dict(noise_adapter=None)),
+        logits=dict(connector=dict(noise_adapter=None)),
+    ),
+)

@@ -1,0 +1,7 @@
+"""The student EfficientNet-B0 alone (Table 3: 78.0 top-1)."""
+
+_base_ = ['mmpretrain::_base_/models/efficientnet_b0.py', '../../_base_/imagenet_b2.py']
+
+model = dict(
+    head=dict(loss=dict(type='LabelSmoothLoss', label_smooth_val=0.1, mode='original')),
+)

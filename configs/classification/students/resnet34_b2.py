@@ -1,0 +1,7 @@
+"""The student ResNet-34 alone (Table 3: 76.8 top-1)."""
+
+_base_ = ['mmpretrain::_base_/models/resnet34.py', '../../_base_/imagenet_b2.py']
+
+model = dict(
+    head=dict(loss=dict(type='LabelSmoothLoss', label_smooth_val=0.1, mode='original')),
+)

@@ -1,5 +1,6 @@
-"""Data sets that come with the project."""
+"""Data sets that come with the project, and one that holds the images of another in memory."""
 
 from .digits import DigitsDataset, make_digits
+from .in_memory import InMemoryDataset
 
-__all__ = ['DigitsDataset', 'make_digits']
+__all__ = ['DigitsDataset', 'InMemoryDataset', 'make_digits']

@@ -1,0 +1,31 @@
+_base_ = './wrn40_1.py'
+
+model = dict(
+    _delete_=True,
+    type='diffkd_mm.Distiller',
+    student=_base_.model,
+    teacher=dict(
+        config='{{fileDirname}}/wrn40_2.py',
+        checkpoint='checkpoints/wrn_40_2_vanilla/ckpt_epoch_240.pth',
+    ),
+    points=dict(
+        feature=dict(
+            student='backbone',
+            teacher='backbone',
+            connector=dict(type='DiffKDConnector', student_channels=64, teacher_channels=128),
+            loss=dict(type='MSELoss', loss_weight=1.0),
+        ),
+        logits=dict(
+            student='head.fc',
+            teacher='head.fc',
+            connector=dict(
+                type='DiffKDConnector',
+                student_channels=100,
+                teacher_channels=100,
+                denoiser=dict(type='VectorDenoiser'),
+                noise_adapter=dict(type='VectorNoiseAdapter'),
+            ),
+            loss=dict(type='KLDivLoss', tau=1.0, loss_weight=1.0),
+        ),
+    ),
+)

@@ -9,7 +9,7 @@ model = dict(
     data_preprocessor=dict(std=[60.0] * 3, size=_base_.crop_size),
     backbone=dict(stem_channels=16, base_channels=base_channels, init_cfg=None),
     decode_head=dict(
-        dilations=(1, 3, 6, 9),  # for maps of 20×28 positions
+        dilations=(1, 3, 6, 9),  # for maps of 14×20 positions, the teacher's of 20×28
         in_channels=8 * base_channels,
         channels=32,
         num_classes=num_classes,

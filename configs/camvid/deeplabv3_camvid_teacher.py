@@ -1,4 +1,4 @@
-"""The teacher: the student at four times its width, trained for longer.
+"""The teacher: the student at four times its width, trained for longer and on larger crops.
 
 Trained before the students, in half an hour on two CPU cores:
 
@@ -9,11 +9,23 @@ Trained before the students, in half an hour on two CPU cores:
 _base_ = './deeplabv3_camvid_student.py'
 
 base_channels = 32
+crop_size = (160, 224)
 
 model = dict(
+    data_preprocessor=dict(size=crop_size),
     backbone=dict(stem_channels=32, base_channels=base_channels),
     decode_head=dict(in_channels=8 * base_channels, channels=96),
     auxiliary_head=dict(in_channels=4 * base_channels, channels=32),
+)
+
+train_dataloader = dict(
+    dataset=dict(
+        pipeline=[
+            *_base_.train_pipeline[:3],
+            dict(type='RandomCrop', crop_size=crop_size),
+            *_base_.train_pipeline[4:],
+        ]
+    )
 )
 
 max_iters = 1500

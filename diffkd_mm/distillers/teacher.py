@@ -1,6 +1,7 @@
 """The frozen teacher: found by its config, loaded strictly, kept out of everything but ``.to``."""
 
 import hashlib
+import logging
 import os
 import pickle
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from mmengine.dist import barrier
 from mmengine.hub import get_config
 from mmengine.logging import HistoryBuffer, print_log
 from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.visualization import Visualizer
 from torch import Tensor, nn
 
 from ..checkpoints import convert_published
@@ -80,22 +82,6 @@ def zoo_checkpoint(config: str | dict) -> str:
     return weights
 
 
-def load_checkpoint_file(checkpoint: str, trust: bool = False) -> dict[str, Tensor]:
-    """Reads the weights in a checkpoint file.
-
-    Args:
-        checkpoint (str): Path or http(s) URL. A URL is downloaded once, by the main process.
-        trust (bool): Allow the file to run code when it is read (full pickle). Defaults to False.
-
-    Returns:
-        dict[str, Tensor]: The model's state dict on the CPU, without distillation modules.
-
-    Raises:
-        DistillationError: If the file is missing, truncated, not a checkpoint or not safe.
-    """
-    return model_weights(read_checkpoint_file(checkpoint, trust), checkpoint)
-
-
 def model_weights(loaded: Any, checkpoint: str) -> dict[str, Tensor]:
     """The model's state dict in the content of a checkpoint, without distillation modules.
 
@@ -112,8 +98,29 @@ def model_weights(loaded: Any, checkpoint: str) -> dict[str, Tensor]:
     return {k: v for k, v in weights.items() if not k.startswith('distillation.')}
 
 
+def trained_classes(loaded: Any) -> list[str] | None:
+    """Names of the classes that a checkpoint of OpenMMLab says its model was trained on."""
+    meta = loaded.get('meta') if isinstance(loaded, dict) else None
+    if not isinstance(meta, dict):
+        return None
+    # Before MMEngine it was a key of its own.
+    names = (meta.get('dataset_meta') or {}).get('classes', meta.get('CLASSES'))
+    return list(names) if isinstance(names, (list, tuple)) else None
+
+
 def read_checkpoint_file(checkpoint: str, trust: bool = False) -> Any:
-    """Reads a checkpoint file as :func:`load_checkpoint_file` does, with all it contains."""
+    """Reads a checkpoint file.
+
+    Args:
+        checkpoint (str): Path or http(s) URL. A URL is downloaded once, by the main process.
+        trust (bool): Allow the file to run code when it is read (full pickle). Defaults to False.
+
+    Returns:
+        Any: What the file contains, tensors on the CPU.
+
+    Raises:
+        DistillationError: If the file is missing, truncated or not safe.
+    """
     is_url = checkpoint.startswith(('http://', 'https://'))
     try:
         path = _download(checkpoint) if is_url else Path(checkpoint)
@@ -189,6 +196,29 @@ def _log_statistic(owner: Any, name: str) -> Callable:
     raise pickle.UnpicklingError(f'weights_only: getattr({owner!r}, {name!r}) is not allowed')
 
 
+def _compare_classes(teacher: list[str] | None) -> None:
+    """Warns if the teacher's classes are not those of the data, as far as both are known."""
+    # A runner tells its visualizer what the training data are, and no model. Without a visualizer
+    # `get_current_instance` would fail without releasing its lock.
+    visualizer = Visualizer.get_current_instance() if Visualizer._instance_dict else None
+    data = list((getattr(visualizer, 'dataset_meta', None) or {}).get('classes') or [])
+    if not teacher or not data or teacher == data:
+        return
+    differences = [
+        f'class {i} is {a!r} for the teacher and {b!r} in the data'
+        for i, (a, b) in enumerate(zip(teacher, data))
+        if a != b
+    ]
+    number = f'{len(teacher)} classes and the data {len(data)}'
+    print_log(
+        'teacher: it was trained on other classes than those of the training data: '
+        f'{differences[0] if differences else "it has " + number}. Features do not mind; scores '
+        'would be compared with those of another class.',
+        logger='current',
+        level=logging.WARNING,
+    )
+
+
 class FrozenTeacher:
     """A teacher that is built and loaded on demand and frozen ever after.
 
@@ -232,12 +262,14 @@ class FrozenTeacher:
         if checkpoint == 'zoo':
             checkpoint = zoo_checkpoint(self.config)
         try:
-            weights = load_checkpoint_file(checkpoint, self.trust_checkpoint)
+            loaded = read_checkpoint_file(checkpoint, self.trust_checkpoint)
+            weights = model_weights(loaded, checkpoint)
             if hasattr(model, 'backbone'):  # others, such as timm's, keep their own names
                 weights = convert_published(weights, checkpoint)
         except DistillationError as error:
             raise DistillationError(f'teacher: {error}') from error
         self._load(model, weights, checkpoint)
+        _compare_classes(trained_classes(loaded))
         self.model = model.eval().requires_grad_(False).to(device)
         return self.model
 

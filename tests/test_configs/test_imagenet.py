@@ -20,7 +20,12 @@ from mmengine.registry import DATASETS, PARAM_SCHEDULERS, init_default_scope
 from mmengine.runner import Runner
 
 from diffkd_mm.checkpoints import convert_published
-from diffkd_mm.distillers.teacher import FrozenTeacher, load_checkpoint_file, zoo_checkpoint
+from diffkd_mm.distillers.teacher import (
+    FrozenTeacher,
+    model_weights,
+    read_checkpoint_file,
+    zoo_checkpoint,
+)
 from diffkd_mm.errors import DistillationError
 from diffkd_mm.optim import RMSpropTF
 
@@ -316,7 +321,8 @@ def test_a_file_of_torchvision_is_a_teacher(tmp_path, teachers):
     torchvision = pytest.importorskip('torchvision')
     theirs = torchvision.models.resnet34().eval()
     torch.save(theirs.state_dict(), tmp_path / 'resnet34.pth')
-    weights = load_checkpoint_file(str(tmp_path / 'resnet34.pth'))
+    path = str(tmp_path / 'resnet34.pth')
+    weights = model_weights(read_checkpoint_file(path), path)
     ours = teachers(load('resnet18_resnet34_diffkd').model.teacher).eval()
     ours.load_state_dict(convert_published(weights, 'resnet34.pth'))
     x = torch.randn(1, 3, 64, 64)

@@ -5,9 +5,10 @@ import tiny
 import torch
 from mmengine.config import Config
 from mmengine.logging import HistoryBuffer
+from mmengine.visualization import Visualizer
 
 from diffkd_mm.distillers import FrozenTeacher
-from diffkd_mm.distillers.teacher import load_checkpoint_file, load_config, zoo_checkpoint
+from diffkd_mm.distillers.teacher import load_config, read_checkpoint_file, zoo_checkpoint
 from diffkd_mm.errors import DistillationError
 
 CONFIG = dict(model=tiny.retinanet(channels=24), default_scope='mmdet')
@@ -122,10 +123,10 @@ class TestRefusals:
         path = tmp_path / 'bomb.pth'
         torch.save(dict(state_dict={}, extra=Bomb()), path)
         with pytest.raises(DistillationError):
-            load_checkpoint_file(str(path))
+            read_checkpoint_file(str(path))
         path.write_bytes(pickle.dumps(Bomb()))
         with pytest.raises(DistillationError):
-            load_checkpoint_file(str(path))
+            read_checkpoint_file(str(path))
         assert not (tmp_path / 'ran').exists()
 
     def test_attributes_of_allowed_objects_lead_nowhere(self, tmp_path):
@@ -143,7 +144,31 @@ class TestRefusals:
         for content in (init, Attribute(init, '__globals__'), Attribute(torch.Tensor, 'numpy')):
             torch.save(dict(state_dict={'a': torch.zeros(1)}, extra=content), path)
             with pytest.raises(DistillationError, match='trust_checkpoint=True'):
-                load_checkpoint_file(str(path))
+                read_checkpoint_file(str(path))
+
+    @pytest.mark.parametrize('key', ['dataset_meta', 'CLASSES'])
+    def test_other_classes(self, key, tmp_path, weights, monkeypatch):
+        """A warning, since features are of use all the same."""
+        visualizer = Visualizer.get_instance(f'test_{key}')
+        path = tmp_path / 'teacher.pth'
+
+        def warnings(classes):
+            meta = dict(CLASSES=classes) if key == 'CLASSES' else {key: dict(classes=classes)}
+            torch.save(dict(meta=meta, state_dict=weights), path)
+            lines = []
+            monkeypatch.setattr(
+                'diffkd_mm.distillers.teacher.print_log', lambda line, **kwargs: lines.append(line)
+            )
+            build(path)
+            return lines
+
+        visualizer.dataset_meta = dict(classes=('cat', 'dog', 'cow'))
+        assert warnings(('cat', 'dog', 'cow')) == warnings(None) == []
+        (line,) = warnings(('cat', 'cow', 'dog'))
+        assert "class 1 is 'cow' for the teacher and 'dog' in the data" in line
+        assert 'it has 2 classes and the data 3' in warnings(('cat', 'dog'))[0]
+        visualizer.dataset_meta = None
+        assert warnings(('cat', 'cow', 'dog')) == []
 
     def test_config(self, tmp_path):
         for config in ('missing.py', 'mmdet::retinanet/no_such_config.py', 'mmocr::a/b.py'):

@@ -1,4 +1,4 @@
-"""Data, schedule and runtime of CamVid: images of 320×240 pixels, 800 iterations of 8 crops.
+"""Data, schedule and runtime of CamVid: images of 320×240 pixels, 1000 iterations of 8 crops.
 
 ``data/camvid`` is in Cityscapes' layout: ``leftImg8bit/{train,val}/`` and ``gtFine/{train,val}/``,
 the labels being Cityscapes' train ids. Of its 19 classes CamVid has these eleven.
@@ -56,11 +56,11 @@ val_dataloader = dict(
 )
 test_dataloader = val_dataloader
 
-max_iters = 800
-optim_wrapper = dict(optimizer=dict(_delete_=True, type='AdamW', lr=3e-3, weight_decay=1e-4))
+max_iters = 1000
+optim_wrapper = dict(optimizer=dict(_delete_=True, type='AdamW', lr=2e-3, weight_decay=1e-4))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=60),
     dict(type='PolyLR', eta_min=1e-5, power=0.9, by_epoch=False, begin=0, end=max_iters),
 ]
-train_cfg = dict(max_iters=max_iters, val_interval=200)
-default_hooks = dict(checkpoint=dict(interval=200, max_keep_ckpts=1))
+train_cfg = dict(max_iters=max_iters, val_interval=250)
+default_hooks = dict(checkpoint=dict(interval=250, max_keep_ckpts=1))

@@ -80,10 +80,13 @@ def distribute_on_cpu(cfg: Config) -> None:
 
 
 def use_amp(cfg: Config) -> None:
-    """Makes the optimizer wrapper one of mixed precision with dynamic loss scaling."""
+    """Makes the optimizer wrapper one of mixed precision, on a GPU with dynamic loss scaling."""
     wrapper = cfg.optim_wrapper.get('type', 'OptimWrapper')
     if wrapper not in ('OptimWrapper', 'AmpOptimWrapper'):
         raise SystemExit(f'--amp works with OptimWrapper, not with {wrapper}.')
+    if get_device() == 'cpu':
+        cfg.optim_wrapper.type = 'diffkd_mm.CPUAmpOptimWrapper'
+        return
     cfg.optim_wrapper.type = 'AmpOptimWrapper'
     cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
 

@@ -1,6 +1,7 @@
-"""What the training strategies of classification need and MMEngine lacks."""
+"""What the training strategies need and MMEngine lacks."""
 
+from .amp import CPUAmpOptimWrapper
 from .rmsprop_tf import RMSpropTF
 from .schedulers import ExponentialLR
 
-__all__ = ['ExponentialLR', 'RMSpropTF']
+__all__ = ['CPUAmpOptimWrapper', 'ExponentialLR', 'RMSpropTF']

@@ -1,0 +1,48 @@
+"""Mixed precision without a GPU, through the option that users know."""
+
+import sys
+from pathlib import Path
+
+import tiny
+import torch
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+sys.path.insert(0, str(Path(__file__).parents[2] / 'tools'))
+
+import train  # noqa: E402
+
+
+class Spy(Hook):
+    """Notes the data types of the student's and the teacher's features."""
+
+    def before_train(self, runner):
+        self.dtypes = []
+        for model in (runner.model.student, runner.model.teacher.model):
+            model.neck.register_forward_hook(
+                lambda module, args, output: self.dtypes.append(output[0].dtype)
+            )
+
+
+def test_training_on_the_cpu(tmp_path, teacher_checkpoint, monkeypatch):
+    monkeypatch.setattr(train, 'get_device', lambda: 'cpu')
+    cfg = tiny.training(tmp_path, teacher_checkpoint, max_epochs=1)
+    cfg.work_dir = str(tmp_path / 'work')
+    train.use_amp(cfg)
+    spy = Spy()
+    runner = Runner.from_cfg(cfg)
+    runner.register_hook(spy)
+    runner.train()
+    # Two steps of student and teacher, and the student's evaluation.
+    assert spy.dtypes[:4] == [torch.bfloat16] * 4
+    assert set(spy.dtypes[4:]) == {torch.float32}
+    assert {x.dtype for x in runner.model.parameters()} == {torch.float32}
+
+
+def test_on_a_gpu_it_is_mmengines(monkeypatch):
+    monkeypatch.setattr(train, 'get_device', lambda: 'cuda')
+    cfg = tiny.Config(dict(optim_wrapper=dict(type='OptimWrapper', accumulative_counts=2)))
+    train.use_amp(cfg)
+    assert cfg.optim_wrapper == dict(
+        type='AmpOptimWrapper', accumulative_counts=2, loss_scale='dynamic'
+    )

@@ -5,38 +5,17 @@ a network into the whole model, a backbone into ``model.backbone``, whose names 
 prefix, as ``init_cfg=dict(type='Pretrained', checkpoint=...)`` of the backbone expects them.
 """
 
-import argparse
-from pathlib import Path
-
-import torch
+from conversion import convert_file
 
 from diffkd_mm.checkpoints import convert_cirkd
-from diffkd_mm.distillers.teacher import model_weights, read_checkpoint_file
-from diffkd_mm.errors import DistillationError
 
 
-def main(args: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('checkpoint', help='path or URL of a checkpoint of CIRKD')
-    parser.add_argument('out', type=Path, help='file to write')
-    parser.add_argument(
-        '--trust', action='store_true', help='read the checkpoint even if it could run code'
-    )
-    args = parser.parse_args(args)
-    try:
-        loaded = read_checkpoint_file(args.checkpoint, trust=args.trust)
-        converted = convert_cirkd(model_weights(loaded, args.checkpoint), args.checkpoint)
-    except DistillationError as error:
-        raise SystemExit(f'cirkd2mmseg: {error}') from error
-    meta = dict(
-        network=converted.network,
-        num_classes=converted.num_classes,
-        converted_from=Path(args.checkpoint).name,
-    )
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(dict(meta=meta, state_dict=converted.state_dict), args.out)
+def main(argv: list[str] | None = None) -> None:
+    """Converts and says what the checkpoint is."""
+    fields = ('network', 'num_classes')
+    converted, out = convert_file(argv, 'cirkd2mmseg', __doc__, convert_cirkd, fields)
     kind = f'{converted.num_classes} classes' if converted.num_classes else 'a backbone'
-    print(f'{args.out}: {converted.network}, {kind}, {len(converted.state_dict)} tensors')
+    print(f'{out}: {converted.network}, {kind}, {len(converted.state_dict)} tensors')
     if converted.dropped:
         print(f'Dropped, since our network has no such layers: {", ".join(converted.dropped)}')
 

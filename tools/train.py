@@ -86,6 +86,8 @@ def use_amp(cfg: Config) -> None:
         raise SystemExit(f'--amp works with OptimWrapper, not with {wrapper}.')
     if get_device() == 'cpu':
         cfg.optim_wrapper.type = 'diffkd_mm.CPUAmpOptimWrapper'
+        for option in ('loss_scale', 'dtype', 'use_fsdp'):  # of MMEngine's wrapper alone
+            cfg.optim_wrapper.pop(option, None)
         return
     cfg.optim_wrapper.type = 'AmpOptimWrapper'
     cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')

@@ -76,9 +76,8 @@ class Distiller(BaseModel):
             check_options(teacher, FrozenTeacher, 'teacher')
             self.teacher = FrozenTeacher(**teacher)
         self.inherit = [inherit] if isinstance(inherit, str) else inherit
-        self._pixels: tuple[Pixels, Pixels] | None = (
-            None  # of student and teacher, once there is one
-        )
+        # Of student and teacher, once there is one.
+        self._pixels: tuple[Pixels | None, Pixels | None] | None = None
         self.distillation = nn.ModuleDict(self._build_points(points or {}))
         if (self.distillation or inherit) and self.teacher is None:
             raise DistillationError(

@@ -79,7 +79,8 @@ class DistillationPoint(nn.Module):
             runs on the very regions that the student sampled in this step, without proposals,
             assignment or NMS of its own. For taps in RoI heads.
         resize (bool): Resize the student's maps (bilinear) where their size differs from the
-            teacher's. Defaults to False, which makes that an error.
+            teacher's; tokens must be those of a square map then. Defaults to False, which makes
+            maps of different sizes an error.
         channels_last (str, optional): ``'student'``, ``'teacher'`` or ``'both'``: whose tensors
             have their channels last, as in transformers. (B, H, W, C) and, of a square map,
             (B, H·W, C) become (B, C, H, W); tokens of another number N become (B, C, N, 1).
@@ -185,6 +186,12 @@ class DistillationPoint(nn.Module):
     def _channels_first(self, levels: Sequence[Tensor], side: str) -> list[Tensor]:
         if self.channels_last not in (side, 'both'):
             return list(levels)
+        if self.resize and any(x.dim() == 3 and not _is_square(x.size(1)) for x in levels):
+            raise DistillationError(
+                f'the {side} tap {getattr(self, side)!r} outputs {levels[0].size(1)} tokens, which '
+                'are no square map and cannot be resized. Is one a class token? Tap a module after '
+                'which there is none, or one that outputs a map.'
+            )
         return [_as_map(x) for x in levels]
 
     def check(self, students: Sequence, teachers: Sequence) -> None:
@@ -290,9 +297,13 @@ class DistillationPoint(nn.Module):
         return self.connector(students, teachers)
 
 
+def _is_square(number: int) -> bool:
+    return math.isqrt(number) ** 2 == number
+
+
 def _as_map(x: Tensor) -> Tensor:
     """(B, H, W, C) and tokens (B, N, C) as a map with its channels first."""
     if x.dim() == 3:
         side = math.isqrt(x.size(1))
-        x = x.unflatten(1, (side, side) if side**2 == x.size(1) else (x.size(1), 1))
+        x = x.unflatten(1, (side, side) if _is_square(x.size(1)) else (x.size(1), 1))
     return x.movedim(-1, 1)

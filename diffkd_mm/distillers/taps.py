@@ -205,7 +205,8 @@ def _run(
 ) -> tuple[Tensor, ...] | None:
     """Runs the model up to its taps; returns the neck's features if they were computed alone."""
     heads = [head for path in paths if (head := _head_of(model, path)) is not None]
-    if not hasattr(model, 'extract_feat') or not all(_is_dense_head(model, head) for head in heads):
+    # Without a backbone it is a wrapped foreign model (timm's), with parts of its own.
+    if not hasattr(model, 'backbone') or not all(_is_dense_head(model, head) for head in heads):
         model(inputs, data_samples, mode='tensor')
         return None
     features = model.extract_feat(inputs)

@@ -235,6 +235,7 @@ def test_strategy_a1(name):
 @pytest.mark.parametrize('name', list(ALONE['cifar10']))
 def test_length_on_cifar10(name, monkeypatch):
     """A part of A1, with the drops of the learning rate at the same parts; or all of it."""
+    monkeypatch.delenv('CIFAR10_SCHEDULE', raising=False)
     short = load('cifar10', ALONE['cifar10'][name])
     monkeypatch.setenv('CIFAR10_SCHEDULE', 'a1')
     full = load('cifar10', ALONE['cifar10'][name])

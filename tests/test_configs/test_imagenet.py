@@ -214,20 +214,26 @@ def test_learning_rates(strategy):
         assert all(x > y for x, y in zip(rates[warm_up * epoch :], rates[warm_up * epoch + 1 :]))
 
 
-def test_ema_averages_the_student_and_its_buffers():
+def test_ema_averages_the_student_and_its_buffers(teacher_checkpoint):
+    """Of a distiller, as it does in training; its teacher is none of its parts."""
     cfg = load('resnet34_b2')
     (hook,) = cfg.custom_hooks
-    model = torch.nn.BatchNorm1d(1)
+    model = tiny.build(tiny.distiller(teacher_checkpoint))
     average = ExponentialMovingAverage(
         model, momentum=hook.momentum, update_buffers=hook.update_buffers
     )
-    average.update_parameters(model)  # takes the first values as they are
+    norms = [m.student.backbone.bn1 for m in (model, average.module)]
     with torch.no_grad():
-        model.weight.fill_(3.0)
-        model.running_mean.fill_(2.0)
+        norms[0].weight.fill_(1.0)
+        norms[0].running_mean.fill_(0.0)
+        average.update_parameters(model)  # takes the first values as they are
+        norms[0].weight.fill_(3.0)
+        norms[0].running_mean.fill_(2.0)
     average.update_parameters(model)
-    assert average.module.weight.item() == pytest.approx(0.9999 * 1 + 0.0001 * 3, rel=1e-6)
-    assert average.module.running_mean.item() == pytest.approx(0.0001 * 2, rel=1e-6)
+    torch.testing.assert_close(norms[1].weight, torch.full_like(norms[1].weight, 1.0002))
+    torch.testing.assert_close(
+        norms[1].running_mean, torch.full_like(norms[1].running_mean, 0.0002)
+    )
 
 
 @pytest.mark.parametrize('name', ['resnet18_b1', 'mobilenet_v2_b2', 'swin_t_b3'])

@@ -155,6 +155,15 @@ def test_channels_last(shape, expected):
     assert point.select([x], 'teacher')[0] is x
 
 
+def test_tokens_that_are_no_map_are_not_resized():
+    """Such as 16 patches and a class token."""
+    point = DistillationPoint(
+        'p', 's', 't', dict(type='MSELoss'), channels_last='teacher', resize=True
+    )
+    with pytest.raises(DistillationError, match="teacher tap 't' outputs 17 tokens.*class token"):
+        point(students=[torch.randn(2, 3, 5, 5)], teachers=[torch.randn(2, 17, 3)])
+
+
 def test_tokens_are_named():
     student, teacher = transformer('vit', 24), transformer('vit', 24)
     point = features('backbone.layers.1', 24)

@@ -6,6 +6,7 @@ import torch
 from mmengine.config import Config
 from mmengine.logging import HistoryBuffer
 from mmengine.visualization import Visualizer
+from mmpretrain.structures import DataSample
 
 from diffkd_mm.distillers import FrozenTeacher
 from diffkd_mm.distillers.teacher import load_config, read_checkpoint_file, zoo_checkpoint
@@ -227,3 +228,74 @@ def test_failing_download(monkeypatch, tmp_path):
     monkeypatch.setattr(torch.hub, 'download_url_to_file', download)
     with pytest.raises(DistillationError, match='cannot download .*no route to host'):
         build('https://example.com/teacher.pth')
+
+
+@pytest.fixture(scope='module')
+def timm_teacher():
+    """A network of timm, and its config through MMPretrain's wrapper."""
+    timm = pytest.importorskip('timm', reason='needs timm, which is optional')
+    name = 'resnet10t'
+    cfg = dict(type='TimmClassifier', model_name=name, num_classes=10)
+    model = timm.create_model(name, num_classes=10).eval()
+    return model, dict(model=cfg, default_scope='mmpretrain')
+
+
+def test_teacher_of_timm(tmp_path, timm_teacher):
+    """A checkpoint with timm's own names; taps in the wrapped network."""
+    network, config = timm_teacher
+    torch.save(network.state_dict(), tmp_path / 'timm.pth')
+    student = dict(
+        type='ImageClassifier',
+        backbone=dict(type='ResNet', depth=18, base_channels=8, stem_channels=8),
+        neck=dict(type='GlobalAveragePooling'),
+        head=dict(
+            type='LinearClsHead',
+            num_classes=10,
+            in_channels=64,
+            loss=dict(type='CrossEntropyLoss'),
+        ),
+        data_preprocessor=dict(mean=[0.0] * 3, std=[1.0] * 3, num_classes=10),
+    )
+    model = tiny.build(
+        dict(
+            type='diffkd_mm.Distiller',
+            student=student,
+            teacher=dict(config=config, checkpoint=str(tmp_path / 'timm.pth')),
+            points=dict(
+                features=dict(
+                    student='backbone',
+                    teacher='model.layer4',
+                    connector=dict(
+                        type='DiffKDConnector', student_channels=64, teacher_channels=512
+                    ),
+                    loss=dict(type='MSELoss'),
+                ),
+                logits=dict(
+                    student='head.fc', teacher='model.fc', loss=dict(type='KLDivLoss', tau=1.0)
+                ),
+            ),
+        ),
+        'mmpretrain',
+    ).train()
+    targets = {}
+    for name, point in model.distillation.items():
+        point.loss.register_forward_pre_hook(
+            lambda module, args, name=name: targets.update({name: args[1]})
+        )
+    images = torch.randint(255, (2, 3, 64, 64))
+    samples = [DataSample().set_gt_label(label) for label in range(2)]
+    tiny.train_step(model, dict(inputs=list(images), data_samples=samples))
+    with torch.no_grad():
+        features = network.forward_features(images.float())
+        torch.testing.assert_close(targets['features'], features)
+        torch.testing.assert_close(targets['logits'], network.forward_head(features))
+
+
+def test_incomplete_checkpoint_of_timm(tmp_path, timm_teacher):
+    """The wrapper hides its own names in the state dict; the check sees through that."""
+    network, config = timm_teacher
+    weights = network.state_dict()
+    del weights['fc.bias'], weights['layer1.0.conv1.weight']
+    torch.save(weights, tmp_path / 'timm.pth')
+    with pytest.raises(DistillationError, match='2 of .* tensors are missing.*fc.bias'):
+        build(tmp_path / 'timm.pth', config)

@@ -28,6 +28,7 @@ def test_training_on_the_cpu(tmp_path, teacher_checkpoint, monkeypatch):
     monkeypatch.setattr(train, 'get_device', lambda: 'cpu')
     cfg = tiny.training(tmp_path, teacher_checkpoint, max_epochs=1)
     cfg.work_dir = str(tmp_path / 'work')
+    cfg.optim_wrapper.update(type='AmpOptimWrapper', loss_scale='dynamic')  # of a config with AMP
     train.use_amp(cfg)
     spy = Spy()
     runner = Runner.from_cfg(cfg)

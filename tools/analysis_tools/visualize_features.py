@@ -17,6 +17,7 @@ from mmengine.runner import Runner, load_checkpoint
 from torch import Tensor, nn
 
 import diffkd_mm  # noqa: F401  registers the distiller, lets configs inherit from all packages
+from diffkd_mm.distillers.preprocessing import Pixels
 from diffkd_mm.distillers.taps import outputs, run_to_taps
 
 
@@ -131,7 +132,9 @@ def main() -> None:
     loader.update(batch_size=args.num_images, num_workers=0, persistent_workers=False)
     data = next(iter(Runner.build_dataloader(loader)))
     columns = features_of(model, point, data)
-    images = [x.permute(1, 2, 0).numpy()[..., ::-1] for x in data['inputs']]  # loaded as BGR
+    # Loaded as BGR, which the model's data preprocessor turns round if it wants RGB; or as RGB.
+    order = -1 if Pixels.of(model.student.data_preprocessor).reversed else 1
+    images = [x.permute(1, 2, 0).cpu().numpy()[..., ::order] for x in data['inputs']]
     args.out.parent.mkdir(parents=True, exist_ok=True)
     draw(images, {title: levels[args.level] for title, levels in columns.items()}, args.out)
     print(f'{args.out}: point {point}, level {args.level}, {len(images)} images')

@@ -26,20 +26,16 @@ image_size = (320, 240)
 crop_size = (112, 160)
 
 dataset = dict(data_root=data_root, img_suffix='_leftImg8bit.jpg', metainfo=dict(classes=classes))
+train_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations'),
+    dict(type='RandomResize', scale=image_size, ratio_range=(0.75, 1.5), keep_ratio=True),
+    dict(type='RandomCrop', crop_size=crop_size),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='PackSegInputs'),
+]
 train_dataloader = dict(
-    batch_size=8,
-    num_workers=1,
-    dataset=dict(
-        **dataset,
-        pipeline=[
-            dict(type='LoadImageFromFile'),
-            dict(type='LoadAnnotations'),
-            dict(type='RandomResize', scale=image_size, ratio_range=(0.75, 1.5), keep_ratio=True),
-            dict(type='RandomCrop', crop_size=crop_size),
-            dict(type='RandomFlip', prob=0.5),
-            dict(type='PackSegInputs'),
-        ],
-    ),
+    batch_size=8, num_workers=1, dataset=dict(**dataset, pipeline=train_pipeline)
 )
 val_dataloader = dict(
     batch_size=4,
@@ -55,6 +51,8 @@ val_dataloader = dict(
     ),
 )
 test_dataloader = val_dataloader
+
+auto_scale_lr = dict(base_batch_size=8)
 
 max_iters = 1000
 optim_wrapper = dict(optimizer=dict(_delete_=True, type='AdamW', lr=2e-3, weight_decay=1e-4))

@@ -10,9 +10,9 @@ both.
 
 _base_ = '../../_base_/cifar100_a1.py'
 
-max_iters, teacher_iters = 400, 1200  # the latter for cifar10_teacher.py
-if '{{$CIFAR10_SCHEDULE:cpu}}' == 'a1':
-    max_iters = teacher_iters = 240 * 782  # epochs of 50,000 images in batches of 64
+# Iterations of students and teachers; 782 are an epoch of 50,000 images in batches of 64.
+lengths = dict(cpu=(400, 1200), a1=(240 * 782, 240 * 782))
+max_iters, teacher_iters = lengths['{{$CIFAR10_SCHEDULE:cpu}}']
 
 data_preprocessor = dict(
     num_classes=10,

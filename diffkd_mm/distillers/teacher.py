@@ -112,7 +112,8 @@ def read_checkpoint_file(checkpoint: str, trust: bool = False) -> Any:
     """Reads a checkpoint file.
 
     Args:
-        checkpoint (str): Path or http(s) URL. A URL is downloaded once, by the main process.
+        checkpoint (str): Path or http(s) URL, of a file of PyTorch or, by its name, of safetensors.
+            A URL is downloaded once, by the main process.
         trust (bool): Allow the file to run code when it is read (full pickle). Defaults to False.
 
     Returns:
@@ -134,7 +135,9 @@ def read_checkpoint_file(checkpoint: str, trust: bool = False) -> Any:
             f'there is no checkpoint {str(path)!r} (relative paths start at the current directory).'
         )
     try:
-        return _load_pickle(path, trust)
+        return (
+            _load_safetensors(path) if path.suffix == '.safetensors' else _load_pickle(path, trust)
+        )
     except pickle.UnpicklingError as error:
         if 'weights_only' not in str(error).lower() and 'Unsupported' not in str(error):
             raise DistillationError(_broken(path, error)) from error
@@ -166,6 +169,18 @@ def _download(url: str) -> Path:
         torch.hub.download_url_to_file(url, str(path))
     barrier()
     return path
+
+
+def _load_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+    except ImportError as error:
+        raise DistillationError(f'{str(path)!r} needs: pip install safetensors') from error
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise DistillationError(_broken(path, error)) from error
 
 
 def _load_pickle(path: Path, trust: bool) -> Any:

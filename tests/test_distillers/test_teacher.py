@@ -1,3 +1,4 @@
+import copy
 import pickle
 
 import pytest
@@ -244,6 +245,9 @@ def test_teacher_of_timm(tmp_path, timm_teacher):
     """A checkpoint with timm's own names; taps in the wrapped network."""
     network, config = timm_teacher
     torch.save(network.state_dict(), tmp_path / 'timm.pth')
+    config = copy.deepcopy(config)
+    mean, std = torch.tensor([10.0, 20.0, 30.0]), torch.tensor([50.0, 60.0, 70.0])
+    config['data_preprocessor'] = dict(mean=mean.tolist(), std=std.tolist(), to_rgb=True)
     student = dict(
         type='ImageClassifier',
         backbone=dict(type='ResNet', depth=18, base_channels=8, stem_channels=8),
@@ -286,9 +290,22 @@ def test_teacher_of_timm(tmp_path, timm_teacher):
     samples = [DataSample().set_gt_label(label) for label in range(2)]
     tiny.train_step(model, dict(inputs=list(images), data_samples=samples))
     with torch.no_grad():
-        features = network.forward_features(images.float())
+        normalized = (images.flip(1) - mean[:, None, None]) / std[:, None, None]
+        features = network.forward_features(normalized)
         torch.testing.assert_close(targets['features'], features)
         torch.testing.assert_close(targets['logits'], network.forward_head(features))
+
+
+def test_safetensors(tmp_path, teacher_checkpoint, weights):
+    """As timm publishes its weights."""
+    safetensors = pytest.importorskip('safetensors.torch')
+    path = tmp_path / 'model.safetensors'
+    safetensors.save_file(weights, path)
+    state = build(path).state_dict()
+    assert all(torch.equal(state[k], weights[k]) for k in state)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(DistillationError, match='is it complete'):
+        build(path)
 
 
 def test_incomplete_checkpoint_of_timm(tmp_path, timm_teacher):

@@ -1,6 +1,7 @@
 """The teacher, DeepLabV3-R101 (Table 6: 78.07 mIoU, 77.46 on the test split).
 
-Its published weights (Google Drive 1zUdhYPYCDCclWU3Wo7GbbTlM8ibQ_UC1) are converted by
+Its published weights (https://drive.google.com/file/d/1zUdhYPYCDCclWU3Wo7GbbTlM8ibQ_UC1) are
+converted by
 
     python tools/model_converters/cirkd2mmseg.py deeplabv3_resnet101_citys_best_model.pth \
         checkpoints/cirkd_deeplabv3_r101.pth

@@ -83,6 +83,23 @@ def slow(monkeypatch):
     return slow
 
 
+def test_segmentors_are_not_padded_to_their_crop(monkeypatch):
+    """CamVid's crops have 112×160 pixels."""
+    shapes = []
+    random_batch = benchmark.random_batch
+
+    def spied(student, *args):
+        student.backbone.register_forward_pre_hook(
+            lambda module, inputs: shapes.append(tuple(inputs[0].shape))
+        )
+        return random_batch(student, *args)
+
+    monkeypatch.setattr(benchmark, 'random_batch', spied)
+    config = ROOT / 'configs' / 'camvid' / 'deeplabv3_camvid_diffkd.py'
+    benchmark.main([str(config), '--shape', '64', '96', '--batch-size', '2', '--iters', '1'])
+    assert set(shapes) == {(2, 3, 64, 96)}
+
+
 def test_points(config, tmp_path, monkeypatch, slow):
     """They add a second to the student's three; the teacher's two do not count."""
     loss, connector = RetinaNet.loss, DiffKDConnector.forward

@@ -1,4 +1,4 @@
-"""Data, schedule and runtime of CamVid: images of 320×240 pixels, 1000 iterations of 8 crops.
+"""Data, schedule and runtime of CamVid: images resized to 320×240, 1000 iterations of 8 crops.
 
 ``data/camvid`` is in Cityscapes' layout: ``leftImg8bit/{train,val}/`` and ``gtFine/{train,val}/``,
 the labels being Cityscapes' train ids. Of its 19 classes CamVid has these eleven.

@@ -75,6 +75,22 @@ def retinanet(base_channels: int = 8, channels: int = 16, **data_preprocessor) -
     )
 
 
+def classifier(num_classes: int = 10) -> dict:
+    """Config of a ResNet-18 of an eighth of its width; 64 channels before pooling."""
+    return dict(
+        type='ImageClassifier',
+        backbone=dict(type='ResNet', depth=18, base_channels=8, stem_channels=8, out_indices=(3,)),
+        neck=dict(type='GlobalAveragePooling'),
+        head=dict(
+            type='LinearClsHead',
+            num_classes=num_classes,
+            in_channels=64,
+            loss=dict(type='CrossEntropyLoss'),
+        ),
+        data_preprocessor=dict(mean=[0.0] * 3, std=[1.0] * 3, num_classes=num_classes),
+    )
+
+
 def shrink(cfg: ConfigDict) -> ConfigDict:
     """Puts a ResNet-18 of an eighth of its width under a zoo config's detector."""
     cfg = deepcopy(cfg)

@@ -294,12 +294,16 @@ class FrozenTeacher:
         try:
             result = model.load_state_dict(weights, strict=False)
         except RuntimeError as error:
+            reason = str(error).removeprefix(
+                f'Error(s) in loading state_dict for {type(model).__name__}:'
+            )
             raise DistillationError(
                 f'teacher: {checkpoint!r} does not fit {self._name()}: '
-                f'{str(error).splitlines()[1].strip()}'
+                f'{reason.strip().splitlines()[0]}'
             ) from error
-        # A model may translate old names while it loads, hence its own list and not ours alone; or
-        # it has other names there than in its state dict, as MMPretrain's wrapper of timm has.
+        # While it loads, a model may translate old names, so ours is not the list; drop indices
+        # that it has already, as MMPretrain's Swin does, so neither is its own; or have other names
+        # than in its state dict, as MMPretrain's wrapper of timm has.
         missing = [
             k
             for k in result.missing_keys

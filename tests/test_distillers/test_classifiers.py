@@ -3,24 +3,10 @@
 import pytest
 import tiny
 import torch
+from tiny import classifier
 
 from diffkd_mm.distillers.point import DistillationPoint
 from diffkd_mm.errors import DistillationError
-
-
-def classifier(num_classes=10):
-    return dict(
-        type='ImageClassifier',
-        backbone=dict(type='ResNet', depth=18, base_channels=8, stem_channels=8, out_indices=(3,)),
-        neck=dict(type='GlobalAveragePooling'),
-        head=dict(
-            type='LinearClsHead',
-            num_classes=num_classes,
-            in_channels=64,
-            loss=dict(type='CrossEntropyLoss'),
-        ),
-        data_preprocessor=dict(mean=[0.0] * 3, std=[1.0] * 3, num_classes=num_classes),
-    )
 
 
 def point(tap, channels, loss, **connector):

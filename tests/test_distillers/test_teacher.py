@@ -7,6 +7,7 @@ import torch
 from mmengine.config import Config
 from mmengine.logging import HistoryBuffer
 from mmengine.visualization import Visualizer
+from mmpretrain.models.backbones import swin_transformer
 from mmpretrain.structures import DataSample
 
 from diffkd_mm.distillers import FrozenTeacher
@@ -248,22 +249,10 @@ def test_teacher_of_timm(tmp_path, timm_teacher):
     config = copy.deepcopy(config)
     mean, std = torch.tensor([10.0, 20.0, 30.0]), torch.tensor([50.0, 60.0, 70.0])
     config['data_preprocessor'] = dict(mean=mean.tolist(), std=std.tolist(), to_rgb=True)
-    student = dict(
-        type='ImageClassifier',
-        backbone=dict(type='ResNet', depth=18, base_channels=8, stem_channels=8),
-        neck=dict(type='GlobalAveragePooling'),
-        head=dict(
-            type='LinearClsHead',
-            num_classes=10,
-            in_channels=64,
-            loss=dict(type='CrossEntropyLoss'),
-        ),
-        data_preprocessor=dict(mean=[0.0] * 3, std=[1.0] * 3, num_classes=10),
-    )
     model = tiny.build(
         dict(
             type='diffkd_mm.Distiller',
-            student=student,
+            student=tiny.classifier(),
             teacher=dict(config=config, checkpoint=str(tmp_path / 'timm.pth')),
             points=dict(
                 features=dict(
@@ -294,6 +283,44 @@ def test_teacher_of_timm(tmp_path, timm_teacher):
         features = network.forward_features(normalized)
         torch.testing.assert_close(targets['features'], features)
         torch.testing.assert_close(targets['logits'], network.forward_head(features))
+
+
+@pytest.fixture
+def swin_of_another_resolution(tmp_path, monkeypatch):
+    """A function that loads a Swin's weights for 128 x 128 pixels into one for 64 x 64."""
+
+    def swin(size, window):
+        backbone = dict(
+            type='SwinTransformer',
+            arch=dict(embed_dims=8, depths=[1, 1, 1, 1], num_heads=[1, 1, 1, 1]),
+            img_size=size,
+            stage_cfgs=dict(block_cfgs=dict(window_size=window)),
+        )
+        return dict(tiny.classifier(), backbone=backbone)
+
+    def load(resize):
+        # MMPretrain's own needs SciPy < 1.14.
+        monkeypatch.setattr(swin_transformer, 'resize_relative_position_bias_table', resize)
+        config = dict(model=swin(64, 2), default_scope='mmpretrain')
+        return build(tmp_path / 'swin.pth', config)
+
+    torch.save(tiny.build(swin(128, 4), 'mmpretrain').state_dict(), tmp_path / 'swin.pth')
+    return load
+
+
+def test_indices_of_swin_are_no_weights(swin_of_another_resolution):
+    """MMPretrain resizes the table of biases and drops the indices of the other window."""
+    teacher = swin_of_another_resolution(lambda source, target, table, heads: table[: target**2])
+    attention = teacher.backbone.stages[0].blocks[0].attn.w_msa
+    assert attention.relative_position_bias_table.shape == (3 * 3, 1)
+
+
+def test_reason_of_a_failing_load_hook(swin_of_another_resolution):
+    def resize(*args):
+        raise NotImplementedError('no such interpolation')
+
+    with pytest.raises(DistillationError, match='does not fit.*: no such interpolation'):
+        swin_of_another_resolution(resize)
 
 
 def test_safetensors(tmp_path, teacher_checkpoint, weights):

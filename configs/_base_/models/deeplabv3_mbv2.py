@@ -1,7 +1,7 @@
 """DeepLabV3-MobileNetV2 as in CIRKD: a student of Table 6, 3.23 M parameters.
 
-The backbone's weights are CIRKD's ImageNet file (
-https://drive.google.com/file/d/12EDZjDSCuIpxPv-dkk1vrxA7ka0b0Yjv), converted:
+The backbone's weights are CIRKD's ImageNet file,
+https://drive.google.com/file/d/12EDZjDSCuIpxPv-dkk1vrxA7ka0b0Yjv, converted:
 
     python tools/model_converters/cirkd2mmseg.py mobilenetv2-imagenet.pth \
         checkpoints/cirkd_mobilenetv2.pth

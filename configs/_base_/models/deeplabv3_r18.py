@@ -1,7 +1,7 @@
 """DeepLabV3-R18 as in CIRKD: the student of Table 6, 13.61 M parameters.
 
-The backbone's weights are CIRKD's ImageNet file (
-https://drive.google.com/file/d/1_i0n3ZePtQuh66uQIftiSwN7QAUlFb8_), converted:
+The backbone's weights are CIRKD's ImageNet file,
+https://drive.google.com/file/d/1_i0n3ZePtQuh66uQIftiSwN7QAUlFb8_, converted:
 
     python tools/model_converters/cirkd2mmseg.py resnet18-imagenet.pth \
         checkpoints/cirkd_resnet18.pth

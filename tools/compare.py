@@ -239,8 +239,8 @@ def percent(values: list[float], metric: str) -> list[float]:
 def mean_and_deviation(values: list[float]) -> str:
     if not values:
         return '–'
-    mean = f'{statistics.mean(values):.1f}'
-    return mean + (f' ± {statistics.stdev(values):.1f}' if len(values) > 1 else '')
+    mean = f'{statistics.mean(values):.2f}'
+    return mean + (f' ± {statistics.stdev(values):.2f}' if len(values) > 1 else '')
 
 
 def write_table(summaries: list[Summary], metric: str, folder: Path) -> str:

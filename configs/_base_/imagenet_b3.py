@@ -5,12 +5,13 @@ so: ``--cfg-options train_dataloader.batch_size=256`` for four. The label smooth
 loss of the students' heads.
 
 What the table leaves open follows the authors' files (``diffkd_b3.yaml``, see ``imagenet_b1.py``),
-which agree with MMPretrain's strategy for Swin: RandAugment, an erasure with probability 0.25,
-Mixup 0.8 or CutMix 1.0 for every batch, 20 epochs of warm-up, clipping at norm 5, no weight decay
-of norms, biases and position biases. Theirs has another learning rate than the table, 1e-3, which
-is Swin's rule for this batch (5e-4 for every 512 images), and a weight decay of 0.04; the
-table's are taken here, ``--cfg-options optim_wrapper.optimizer.lr=1e-3`` is the other. Their code
-leaves out the colour jitter where there is RandAugment; the table lists it.
+which agree with MMPretrain's strategy for Swin: RandAugment's magnitude, an erasure with
+probability 0.25, Mixup 0.8 or CutMix 1.0 for every batch, 20 epochs of warm-up, clipping at norm 5,
+no weight decay of norms, biases and position biases. RandAugment's operations are those of timm's
+"increasing" policy, which theirs are not. Their file has another learning rate than the table,
+1e-3, which is Swin's rule for this batch (5e-4 for every 512 images), and a weight decay of 0.04;
+the table's are taken here, ``--cfg-options optim_wrapper.optimizer.lr=1e-3`` is the other. Their
+code leaves out the colour jitter where there is RandAugment; the table lists it.
 """
 
 _base_ = [

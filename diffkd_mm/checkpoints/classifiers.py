@@ -6,7 +6,8 @@ Known are
   names the code of many distillation papers keeps: ResNet-20, -56, -8x4, ... with three stages,
   ResNet-50, wide ResNets, VGG, MobileNetV2 of half width, ShuffleNetV1 and -V2;
 - ResNet and MobileNetV2 of torchvision, and timm's ResNets of the same names;
-- MobileNetV1 as a ``Sequential`` with the name ``model`` (``model.0.0.weight``, ``fc.weight``).
+- MobileNetV1 as a ``Sequential`` with the name ``model`` (``model.0.0.weight``, ``fc.weight``), and
+  timm's, which has ReLU6 in place of ReLU.
 
 Weights do not tell how images are normalized: that stays with the config, as does everything
 else without weights.
@@ -51,7 +52,8 @@ class _Layout:
     Attributes:
         family (str): What messages call the networks.
         origin (str): Where such checkpoints are from, in messages.
-        telltale (str): A tensor that tells its checkpoints from all that come later in the list.
+        telltale (str): A tensor that together with the classifier's weight tells its checkpoints
+            from all that come later in the list.
         find_network (Callable): From the weights the name of the network and the config of its
             backbone, or None if there is no such backbone.
         rename (Callable): From a module in our backbone its name in the checkpoint.
@@ -108,7 +110,8 @@ def convert_classifier(weights: Weights, source: str) -> ClassifierWeights:
 
 
 def _find_layout(weights: Weights) -> _Layout | None:
-    return next((x for x in _LAYOUTS if x.telltale in weights), None)
+    names = weights.keys()
+    return next((x for x in _LAYOUTS if {x.telltale, f'{x.classifier}.weight'} <= names), None)
 
 
 def _rename(layout: _Layout, backbone: nn.Module, weights: Weights, what: str) -> dict[str, Tensor]:
@@ -242,6 +245,28 @@ def _rename_mobilenet_v1(name: str, backbone: nn.Module) -> str:
     return f'model.{int(i) + 1}.{(3 if layer == "pointwise_conv" else 0) + _number(kind)}'
 
 
+def _timm_mobilenet_v1(weights: Weights) -> tuple[str, dict | None]:
+    if 'blocks.1.0.conv_pwl.weight' in weights:
+        return 'network of inverted residuals', None
+    if 'conv_head.weight' in weights:
+        return 'MobileNetV1 with one more convolution', None
+    return 'MobileNetV1', dict(type='diffkd_mm.MobileNetV1', act_cfg=dict(type='ReLU6'))
+
+
+def _rename_timm_mobilenet_v1(name: str, backbone: nn.Module) -> str:
+    path, kind = name.rsplit('.', 1)
+    if path == 'conv1':
+        return 'conv_stem' if kind == 'conv' else 'bn1'
+    _, i, layer = path.split('.')
+    strides = [stride for _, stride in backbone.arch_settings]
+    # A stage begins where the stride is 2.
+    starts = [j for j, stride in enumerate(strides) if j == 0 or stride == 2]
+    stage = max(j for j, start in enumerate(starts) if start <= int(i))
+    pointwise = layer == 'pointwise_conv'
+    module = ('conv_pw' if pointwise else 'conv_dw') if kind == 'conv' else f'bn{1 + pointwise}'
+    return f'blocks.{stage}.{int(i) - starts[stage]}.{module}'
+
+
 def _rename_mobilenet_v2(name: str, backbone: nn.Module) -> str:
     path, kind = name.rsplit('.', 1)
     if path in ('conv1', 'conv2'):
@@ -280,6 +305,14 @@ _LAYOUTS = [
         lambda weights: ('MobileNetV1', dict(type='diffkd_mm.MobileNetV1')),
         _rename_mobilenet_v1,
         'fc',
+    ),
+    _Layout(
+        'MobileNetV1',
+        'of timm',
+        'blocks.1.0.conv_dw.weight',
+        _timm_mobilenet_v1,
+        _rename_timm_mobilenet_v1,
+        'classifier',
     ),
     _Layout(
         'ResNet-50',

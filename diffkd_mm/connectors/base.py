@@ -54,8 +54,7 @@ class Connector(nn.Module, ABC):
                 if tensor.dim() not in (2, 4):
                     raise DistillationError(
                         f'level {i} of the {side} has shape {tuple(tensor.shape)}; a connector '
-                        'takes maps (B, C, H, W) or vectors (B, C). For tokens (B, N, C) set the '
-                        f"point's channels_last={side!r}, or 'both'."
+                        'takes maps (B, C, H, W) or vectors (B, C).'
                     )
                 expected = getattr(self, f'{side}_channels')
                 if tensor.size(1) != expected:

@@ -155,7 +155,6 @@ class DiffKDConnector(Connector):
             DistillationError: If the levels differ from what the connector was built for.
         """
         self.check_levels(students, teachers)
-        self._check_batch(students)
         latents, losses = self._encode_and_diffuse(teachers)
         refined, noise_weights = [], []
         for i, student in enumerate(students):
@@ -170,15 +169,18 @@ class DiffKDConnector(Connector):
             refined, latents = ([x.flatten(1) for x in xs] for xs in (refined, latents))
         return refined, latents, losses
 
-    def _check_batch(self, students: Sequence[Tensor]) -> None:
-        for i, student in enumerate(students):
-            if student.numel() == student.size(1) and any(
+    def _check_batch(self, teachers: Sequence[Tensor]) -> None:
+        """Student and teacher have as many values per channel: the teacher's are looked at."""
+        for i, teacher in enumerate(teachers):
+            if teacher.numel() == teacher.size(1) and any(
                 isinstance(module, _BatchNorm) and not isinstance(module, nn.SyncBatchNorm)
                 for module in self.modules()
             ):
                 raise DistillationError(
-                    f'level {i} is a single value per channel (shape {tuple(student.shape)}), '
-                    'which batch normalisation cannot train on. Use a larger image or batch.'
+                    f'level {i} is a single value per channel (shape {tuple(teacher.shape)}), '
+                    'which batch normalisation cannot train on. Use a larger batch, or larger '
+                    'images if this is a map; drop_last=True in the train_dataloader leaves out a '
+                    'last batch of one.'
                 )
 
     def teacher_losses(self, teachers: Sequence[Tensor]) -> Losses:
@@ -190,6 +192,8 @@ class DiffKDConnector(Connector):
 
     def _encode_and_diffuse(self, teachers: Sequence[Tensor]) -> tuple[list[Tensor], Losses]:
         """Targets of all levels and the losses that train autoencoder and denoiser."""
+        if self.training:
+            self._check_batch(teachers)
         latents, losses_diff, losses_ae = [], [], []
         for i, teacher in enumerate(teachers):
             level = self._level(i)

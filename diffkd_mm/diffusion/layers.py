@@ -13,14 +13,16 @@ def build_norm(norm_cfg: dict, channels: int) -> nn.Module:
 
     Args:
         norm_cfg (dict): Config of a layer MMCV knows, e.g. ``dict(type='BN')``. For ``GN`` the
-            number of groups is lowered to one that divides ``channels``.
+            number of groups is lowered to one that divides ``channels`` and leaves at least four
+            of them in a group if it can: of a vector, a group of one is always zero.
         channels (int): Number of channels.
 
     Returns:
         nn.Module: The layer.
     """
     if norm_cfg['type'] == 'GN':
-        norm_cfg = {**norm_cfg, 'num_groups': gcd(norm_cfg.get('num_groups', 32), channels)}
+        most = min(norm_cfg.get('num_groups', 32), max(channels // 4, 1))
+        norm_cfg = {**norm_cfg, 'num_groups': gcd(most, channels)}
     return build_norm_layer(norm_cfg, channels)[1]
 
 

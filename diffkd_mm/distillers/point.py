@@ -211,13 +211,7 @@ class DistillationPoint(nn.Module):
                 'student_levels and teacher_levels.'
             )
         for i, (student, teacher) in enumerate(zip(students, teachers)):
-            if student.dim() != teacher.dim() or len(student) != len(teacher):
-                raise DistillationError(
-                    f'level {i} has shape {tuple(student.shape)} in the student and '
-                    f'{tuple(teacher.shape)} in the teacher: the taps do not output the same kind '
-                    'of thing, or not for the same samples. Taps in RoI heads need regions=, the '
-                    'path of the RoI extractor.'
-                )
+            self._check_kind(i, student, teacher)
             if student.shape[2:] != teacher.shape[2:] and not self.resize:
                 raise DistillationError(
                     f'level {i} has size {tuple(student.shape[2:])} in the student and '
@@ -228,6 +222,33 @@ class DistillationPoint(nn.Module):
                 self._check_loss_channels(i, student, teacher)
         if self.connector is not None:
             self.connector.check_levels(students, teachers)
+
+    def _check_kind(self, i: int, student: Tensor, teacher: Tensor) -> None:
+        """Both sides are maps, or vectors if the loss takes them, of the same samples."""
+        found = (
+            f'level {i} has shape {tuple(student.shape)} in the student and '
+            f'{tuple(teacher.shape)} in the teacher'
+        )
+        tokens = [side for side, x in (('student', student), ('teacher', teacher)) if x.dim() == 3]
+        if tokens:
+            side = tokens[0] if len(tokens) == 1 and self.channels_last is None else 'both'
+            raise DistillationError(
+                f'{found}: are these tokens (B, N, C)? They are compared as maps: set '
+                f"the point's channels_last={side!r}."
+            )
+        if student.dim() != teacher.dim() or student.dim() not in (2, 4):
+            raise DistillationError(
+                f'{found}: maps (B, C, H, W) are compared with maps, vectors (B, C) with vectors.'
+            )
+        if len(student) != len(teacher):
+            raise DistillationError(
+                f'{found}, not the same samples. Taps in RoI heads need regions=, the path of the '
+                'RoI extractor.'
+            )
+        if student.dim() == 2 and getattr(self.loss, 'needs_maps', False):
+            raise DistillationError(
+                f'{found}: vectors, and {type(self.loss).__name__} compares positions of maps.'
+            )
 
     def _check_loss_channels(self, i: int, student: Tensor, teacher: Tensor) -> None:
         """Both sides have as many channels, or as many as a loss that names them expects."""

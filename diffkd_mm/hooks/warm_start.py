@@ -1,5 +1,7 @@
 """Training the denoisers on teacher features alone before the student's first step."""
 
+from copy import copy
+
 import torch
 import torch.distributed as dist
 from mmengine.dataset import DefaultSampler
@@ -75,17 +77,18 @@ class WarmStartHook(Hook):
 
 
 def _own_loader(loader: DataLoader) -> DataLoader:
-    """A loader of the same data with a sampler of its own.
+    """A loader of the same data, so that the training's is as untouched as the student.
 
-    To leave a loop over the training's loader early would end the endless samplers that
-    iteration-based trainings use.
+    To leave a loop over that one early would end the endless samplers of trainings by iterations,
+    and a dataset may count the batches it gave, as :class:`InMemoryDataset` does.
     """
     batch_size = loader.batch_sampler.batch_size
+    dataset = copy(loader.dataset)
     return DataLoader(
-        loader.dataset,
+        dataset,
         batch_size=batch_size,
-        sampler=DefaultSampler(loader.dataset, shuffle=True),
-        drop_last=len(loader.dataset) >= batch_size * get_world_size(),
+        sampler=DefaultSampler(dataset, shuffle=True),
+        drop_last=len(dataset) >= batch_size * get_world_size(),
         num_workers=loader.num_workers,
         collate_fn=loader.collate_fn,
         pin_memory=loader.pin_memory,

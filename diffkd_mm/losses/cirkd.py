@@ -113,6 +113,8 @@ class CIRKDLoss(nn.Module):
         pixels_per_class (int): Most pixels that a class of an image adds. Defaults to 16.
     """
 
+    needs_maps = True  # a point with vectors refuses it
+
     def __init__(
         self,
         student_channels: int,

@@ -17,6 +17,8 @@ class CWDLoss(nn.Module):
         loss_weight (float): Weight of the loss. Defaults to 1.0.
     """
 
+    needs_maps = True  # a point with vectors refuses it
+
     def __init__(self, tau: float = 1.0, loss_weight: float = 1.0) -> None:
         super().__init__()
         self.tau = tau

@@ -143,6 +143,8 @@ class FGDLoss(nn.Module):
         global_weight (float): λ. Defaults to 5e-6.
     """
 
+    needs_maps = True  # a point with vectors refuses it
+
     def __init__(
         self,
         channels: int,

@@ -12,7 +12,7 @@ import torch
 import yaml
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import MODELS, PARAM_SCHEDULERS, init_default_scope
+from mmengine.registry import HOOKS, MODELS, PARAM_SCHEDULERS, init_default_scope
 from mmengine.runner import Runner
 from mmpretrain.datasets import CIFAR100
 from mmpretrain.structures import DataSample
@@ -149,6 +149,15 @@ def test_all_configs_are_tested():
         names = {f'{s}_{t}_{method}' for s, t in pairs.items() for method in LOSSES}
         found = {path.stem for path in (CONFIGS / data).glob('*.py')}
         assert found == names | set(ALONE[data].values())
+
+
+def test_warm_start():
+    warm, twin = (
+        load('cifar10', f'{folder}wrn40_1_wrn40_2_diffkd{end}')
+        for folder, end in (('ablations/', '_warm_start'), ('', ''))
+    )
+    assert warm.model == twin.model and 'custom_hooks' not in twin
+    assert [HOOKS.build(hook).num_iters for hook in warm.custom_hooks] == [twin.train_cfg.max_iters]
 
 
 @pytest.mark.parametrize('data, student, teacher', CASES)

@@ -249,9 +249,12 @@ class TestMessages:
             connector(features(8), features(8))
 
     def test_single_value_per_channel(self):
-        connector = DiffKDConnector(8, 8, num_levels=1)
-        with pytest.raises(DistillationError, match='single value per channel'):
-            connector(features(8, 1, [(1, 1)]), features(8, 1, [(1, 1)]))
+        """In training alone, of which the warm start is a part."""
+        connector, value = DiffKDConnector(8, 8, num_levels=1), features(8, 1, [(1, 1)])
+        for compute in (lambda: connector(value, value), lambda: connector.teacher_losses(value)):
+            with pytest.raises(DistillationError, match='single value per channel'):
+                compute()
+        assert connector.eval()(value, value)[0][0].shape == (1, 8, 1, 1)
 
     def test_unknown_standardization(self):
         with pytest.raises(ValueError, match="standardize='batch'"):

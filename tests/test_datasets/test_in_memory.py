@@ -16,6 +16,7 @@ from mmpretrain.registry import DATASETS
 
 import diffkd_mm.datasets.in_memory
 from diffkd_mm.datasets import InMemoryDataset
+from diffkd_mm.hooks.warm_start import _own_loader
 
 SIZE = 6
 LOAD = [dict(type='LoadImageFromFile'), dict(type='PackInputs')]
@@ -215,3 +216,12 @@ def test_a_resumed_training_ends_like_an_uninterrupted_one(root, tmp_path, by_ep
     assert all(torch.equal(resumed[key], whole[key]) for key in whole)
     other, _ = train('other', 4, randomness=dict(seed=2))
     assert not torch.equal(other['head.fc.weight'], whole['head.fc.weight'])
+
+
+def test_warm_start_draws_nothing(root):
+    """Afterwards the training's first batch is augmented as it would have been without."""
+    loader = Runner.build_dataloader(dataloader(root, shuffle=False, padding=2, flip_prob=0.5))
+    list(_own_loader(loader))
+    expected = dataset(root, padding=2, flip_prob=0.5).__getitems__(range(5))
+    for image, sample in zip(next(iter(loader))['inputs'], expected):
+        assert torch.equal(image, sample['inputs'])

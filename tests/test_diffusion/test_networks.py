@@ -38,6 +38,18 @@ def test_any_number_of_channels(channels, norm_cfg):
     assert noisy.shape == x.shape and noise_weight.shape == (2,)
 
 
+@pytest.mark.parametrize('channels', [2, 4, 8, 10, 16, 32, 100])
+def test_group_norm_of_vectors(channels):
+    """In a group of one channel a vector would always be zero, whatever comes in."""
+    torch.manual_seed(0)
+    x = torch.randn(6, channels, 1, 1)
+    norm_cfg = dict(type='GN')
+    noise = VectorDenoiser(channels, norm_cfg)(x, torch.tensor([400]))
+    assert noise.std(0).max() > 0.1
+    noise_weight = VectorNoiseAdapter(channels, norm_cfg)(x, torch.randn_like(x))[1]
+    assert noise_weight.std() > 1e-4
+
+
 def test_timestep_changes_the_prediction_and_broadcasts():
     torch.manual_seed(0)
     denoiser = BottleneckDenoiser(8).eval()

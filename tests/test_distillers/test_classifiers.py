@@ -154,7 +154,43 @@ def test_tokens_are_named():
     student, teacher = transformer('vit', 24), transformer('vit', 24)
     point = features('backbone.layers.1', 24)
     point['student'] = 'backbone.layers.1'
-    with pytest.raises(DistillationError, match=r'tokens .*channels_last'):
+    with pytest.raises(DistillationError, match=r"tokens .*channels_last='both'"):
         tiny.build_distiller(student, teacher, dict(features=point), scope='mmpretrain')
+
+
+@pytest.mark.parametrize('loss', ['KLDivLoss', 'DISTLoss', 'MSELoss'])
+@pytest.mark.parametrize('channels', [24, 48])
+def test_tokens_without_a_connector(loss, channels):
+    """Scores would be compared over the tokens, not over the classes."""
+    tokens, others, image = (
+        torch.zeros(2, 16, 24),
+        torch.zeros(2, 16, channels),
+        (2, channels, 4, 4),
+    )
+    point = DistillationPoint('p', 's', 't', dict(type=loss))
+    with pytest.raises(DistillationError, match=r"tokens .*channels_last='both'"):
+        point([tokens], [others])
+    with pytest.raises(DistillationError, match=r"tokens .*channels_last='student'"):
+        point([tokens], [torch.zeros(image)])
+    point = DistillationPoint('p', 's', 't', dict(type=loss), channels_last='teacher')
+    with pytest.raises(DistillationError, match=r"tokens .*channels_last='both'"):
+        point([tokens], [others])
+
+
+@pytest.mark.parametrize(
+    'loss',
+    [
+        dict(type='MSELoss', attention='spatial'),
+        dict(type='CWDLoss'),
+        dict(type='PKDLoss'),
+        dict(type='FGDLoss', channels=10),
+        dict(type='CIRKDLoss', student_channels=10, teacher_channels=10, num_classes=3),
+    ],
+    ids=lambda loss: loss['type'],
+)
+def test_vectors_with_losses_of_maps(loss):
+    vectors = [torch.zeros(2, 10)]
+    with pytest.raises(DistillationError, match=f'{loss["type"]} compares positions of maps'):
+        DistillationPoint('p', 's', 't', loss)(vectors, vectors)
     with pytest.raises(DistillationError, match="channels_last='neither'"):
         DistillationPoint('p', 's', 't', dict(type='MSELoss'), channels_last='neither')

@@ -398,11 +398,15 @@ class TestMessages:
     def test_shapes_that_cannot_be_compared(self, distiller):
         point = distiller.distillation.reg
         for student, message in (
-            (torch.zeros(2, 5, 16), 'not output the same kind'),
-            (torch.zeros(3, 4, 8, 8), 'not for the same samples'),
+            (torch.zeros(2, 4), r'vectors \(B, C\) with vectors'),
+            (torch.zeros(3, 4, 8, 8), 'not the same samples. Taps in RoI heads'),
+            (torch.zeros(2, 64, 4), r"tokens \(B, N, C\).*channels_last='student'"),
         ):
             with pytest.raises(DistillationError, match=message):
                 point.check([student], [torch.zeros(2, 4, 8, 8)])
+        volumes = [torch.zeros(2, 4, 8, 8, 8)]
+        with pytest.raises(DistillationError, match='maps .* with maps'):
+            point.check(volumes, volumes)
         connector = distiller.distillation.fpn.connector
         tokens = [torch.zeros(2, 16, 7)] * 3
         with pytest.raises(DistillationError, match=r'takes maps \(B, C, H, W\) or vectors'):

@@ -237,7 +237,9 @@ def test_regions_that_are_none():
 
 def test_regions_that_are_not_named():
     point = {key: value for key, value in REG.items() if key != 'regions'}
-    with pytest.raises(DistillationError, match='Taps in RoI heads need regions='):
+    with pytest.raises(
+        DistillationError, match='not the same samples. Taps in RoI heads need regions='
+    ):
         loss_of(build(two_stage(), two_stage(), dict(reg=point)))
 
 

@@ -80,7 +80,7 @@ def starts(tmp_path, name, seed):
 def test_table_over_seeds(run, tmp_path, capsys):
     table = run('--seeds', '0', '1', '2')
     # last validation 20, 30, 40; best 30, 30, 40
-    assert '| alone | 30.0 ± 10.0 | 33.3 ± 5.8 | 3 | 0.25 | 0.250 |' in table
+    assert '| alone | 30.00 ± 10.00 | 33.33 ± 5.77 | 3 | 0.25 | 0.250 |' in table
     with (tmp_path / 'out/comparison.csv').open() as file:
         rows = list(csv.DictReader(file))
     assert [row['config'] for row in rows] == ['alone', 'taught']
@@ -94,13 +94,13 @@ def test_table_over_seeds(run, tmp_path, capsys):
 
 
 def test_one_seed_has_no_deviation(run):
-    assert '| alone | 30.0 | 30.0 | 1 | 0.25 | 0.250 |' in run('--seeds', '1')
+    assert '| alone | 30.00 | 30.00 | 1 | 0.25 | 0.250 |' in run('--seeds', '1')
 
 
 def test_finished_runs_are_kept_and_new_seeds_added(run, tmp_path):
     run('--seeds', '0')
     table = run('--seeds', '0', '1')
-    assert '| alone | 25.0 ± 7.1 |' in table
+    assert '| alone | 25.00 ± 7.07 |' in table
     assert starts(tmp_path, 'alone', 0) == starts(tmp_path, 'alone', 1) == 1
 
 
@@ -137,8 +137,8 @@ def test_a_failure_is_told_and_the_rest_goes_on(run, tmp_path, capsys, jobs):
     with pytest.raises(SystemExit, match='1 of 4 runs failed'):
         run('--seeds', '0', '1', '--jobs', jobs)
     table = (tmp_path / 'out/comparison.md').read_text()
-    assert '| alone | 30.0 | 30.0 | 1 (missing: 0) | 0.25 | 0.250 |' in table
-    assert '| taught | 25.0 ± 7.1 |' in table
+    assert '| alone | 30.00 | 30.00 | 1 (missing: 0) | 0.25 | 0.250 |' in table
+    assert '| taught | 25.00 ± 7.07 |' in table
     output = capsys.readouterr().out
     assert 'alone seed 0: FAILED' in output and 'out of luck' in output
     # The failed run, and no other, is taken up again.

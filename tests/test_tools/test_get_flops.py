@@ -107,7 +107,7 @@ def test_options_override_the_config(config):
 
 
 def test_vectors():
-    """One image alone has a single vector, which batch norm would refuse."""
+    """A single one, on which batch norm cannot train."""
     connector = dict(
         type='DiffKDConnector',
         student_channels=3,

@@ -261,9 +261,13 @@ def test_networks_compute_the_same(name):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize('name', TORCHVISION)
-def test_torchvision_computes_the_same(name):
-    theirs = getattr(torchvision.models, TORCHVISION[name])(weights=None, num_classes=10)
+@pytest.mark.parametrize('name', [*TORCHVISION, 'MobileNetV1 of timm'])
+def test_other_libraries_compute_the_same(name):
+    if name in TORCHVISION:
+        theirs = getattr(torchvision.models, TORCHVISION[name])(weights=None, num_classes=10)
+    else:
+        timm = pytest.importorskip('timm', reason='needs timm, which is optional')
+        theirs = timm.create_model('mobilenetv1_100', num_classes=10)
     for module in theirs.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.weight, 0.5, 1.5)
@@ -371,6 +375,23 @@ def meta_weights(network):
 )
 def test_other_networks_are_named(network, without, message):
     weights = {k: v for k, v in meta_weights(network).items() if not k.startswith(without)}
+    with pytest.raises(DistillationError, match=message):
+        convert_classifier(weights, 'file.pth')
+
+
+@pytest.mark.parametrize(
+    ('network', 'message'),
+    [
+        ('efficientnet_b0', 'is a network of inverted residuals of timm, for which there is no'),
+        ('mobilenetv1_100h', 'is a MobileNetV1 with one more convolution of timm, for which'),
+        ('mobilenetv1_125', r'a MobileNetV1 of timm: conv_stem\.weight has shape \(40, 3, 3, 3\)'),
+        ('resnet50d', 'no classifier that can be converted'),
+    ],
+)
+def test_other_networks_of_timm_are_named(network, message):
+    timm = pytest.importorskip('timm', reason='needs timm, which is optional')
+    with torch.device('meta'):
+        weights = timm.create_model(network).state_dict()
     with pytest.raises(DistillationError, match=message):
         convert_classifier(weights, 'file.pth')
 

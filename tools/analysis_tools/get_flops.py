@@ -179,8 +179,6 @@ def count_connector(
         dict[str, Count]: By ``name``, and ``name.part`` for those of :data:`CONNECTOR_PARTS` that
         the connector has, over all its levels.
     """
-    # Two images, since batch norm refuses a single vector, of which one counts.
-    students, teachers = ([x.new_zeros(2, *x.shape[1:]) for x in xs] for xs in (students, teachers))
     parts = {
         part: [m for path, m in point.named_modules() if path.endswith('.' + part)]
         for part in CONNECTOR_PARTS
@@ -193,15 +191,12 @@ def count_connector(
     for hook in hooks:
         hook.remove()
 
-    def macs(part: str = '') -> list[int]:
-        return [x // 2 for x in counter.macs(part)]
-
-    counts = {point.name: Count(num_params(point.connector), *macs())}
+    counts = {point.name: Count(num_params(point.connector), *counter.macs())}
     for part, modules in parts.items():
         if modules:
             times = len(runs) if part == 'denoiser' else 1
             params = sum(map(num_params, modules))
-            counts[f'{point.name}.{part}'] = Count(params, *macs(part), runs=times)
+            counts[f'{point.name}.{part}'] = Count(params, *counter.macs(part), runs=times)
     return counts
 
 

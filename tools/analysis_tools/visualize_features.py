@@ -132,6 +132,8 @@ def main() -> None:
     loader.update(batch_size=args.num_images, num_workers=0, persistent_workers=False)
     data = next(iter(Runner.build_dataloader(loader)))
     columns = features_of(model, point, data)
+    if any(level.dim() != 4 for levels in columns.values() for level in levels):
+        raise SystemExit(f'{args.config}: point {point} compares vectors, which are no images.')
     # Loaded as BGR, which the model's data preprocessor turns round if it wants RGB; or as RGB.
     order = -1 if Pixels.of(model.student.data_preprocessor).reversed else 1
     images = [x.permute(1, 2, 0).cpu().numpy()[..., ::order] for x in data['inputs']]

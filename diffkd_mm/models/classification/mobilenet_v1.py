@@ -18,6 +18,8 @@ class MobileNetV1(BaseBackbone):
     Maps images (B, 3, H, W) to a tuple with the map before pooling (B, 1024, H/32, W/32).
 
     Args:
+        act_cfg (dict, optional): Activation. Defaults to ``dict(type='ReLU')``; timm's weights are
+            trained with ``dict(type='ReLU6')``.
         init_cfg (dict | list, optional): Initialization. Defaults to MMPretrain's for MobileNetV2.
     """
 
@@ -34,16 +36,18 @@ class MobileNetV1(BaseBackbone):
         (1024, 1),  # stride 2 in the table, which contradicts its own map of 7×7
     )
 
-    def __init__(self, init_cfg: dict | list | None = KAIMING_NORMAL) -> None:
+    def __init__(
+        self, act_cfg: dict | None = None, init_cfg: dict | list | None = KAIMING_NORMAL
+    ) -> None:
         super().__init__(init_cfg)
-        norm_cfg = dict(type='BN')
-        self.conv1 = ConvModule(3, 32, 3, stride=2, padding=1, norm_cfg=norm_cfg)
+        layer = dict(norm_cfg=dict(type='BN'), act_cfg=act_cfg or dict(type='ReLU'))
+        self.conv1 = ConvModule(3, 32, 3, stride=2, padding=1, **layer)
         self.layers = nn.Sequential()
         in_channels = 32
         for channels, stride in self.arch_settings:
             self.layers.append(
                 DepthwiseSeparableConvModule(
-                    in_channels, channels, 3, stride=stride, padding=1, norm_cfg=norm_cfg
+                    in_channels, channels, 3, stride=stride, padding=1, **layer
                 )
             )
             in_channels = channels

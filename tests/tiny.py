@@ -174,11 +174,12 @@ def distiller(teacher_checkpoint, points=None, teacher=None, **student) -> dict:
     )
 
 
-def batch(batch_size: int = 2, size: int = 64, **options) -> dict:
+def batch(batch_size: int = 2, size: int = 64, num_classes: int = 10, **options) -> dict:
     """Random images with random boxes."""
     from mmdet.testing import demo_mm_inputs
 
-    return demo_mm_inputs(batch_size, [[3, size, size]] * batch_size, num_classes=10, **options)
+    shapes = [[3, size, size]] * batch_size
+    return demo_mm_inputs(batch_size, shapes, num_classes=num_classes, **options)
 
 
 def labelled_pixels(shape: tuple[int, int], labels: torch.Tensor | None = None) -> dict:

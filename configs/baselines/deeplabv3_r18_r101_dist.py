@@ -1,4 +1,4 @@
-"""DIST (Huang et al. 2022): DiffKD's loss without what DiffKD adds. Its weight is ours."""
+"""DIST (Huang et al. 2022) on both heads' logits, weighted as in its authors' segmentation code."""
 
 _base_ = '../deeplabv3_r18_r101_diffkd.py'
 
@@ -9,6 +9,11 @@ model = dict(
             student='decode_head.conv_seg',
             teacher='decode_head.conv_seg',
             loss=dict(type='DISTLoss', loss_weight=1.0),
+        ),
+        auxiliary=dict(
+            student='auxiliary_head.conv_seg',
+            teacher='auxiliary_head.conv_seg',
+            loss=dict(type='DISTLoss', loss_weight=0.4),
         ),
     ),
 )

@@ -2,7 +2,7 @@
 
 Trained before the students, in half an hour on two CPU cores:
 
-    python tools/train.py configs/camvid/deeplabv3_camvid_teacher.py \\
+    python tools/train.py configs/camvid/deeplabv3_camvid_teacher.py \
         --work-dir work_dirs/camvid/teacher
 """
 

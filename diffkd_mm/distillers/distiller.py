@@ -91,6 +91,9 @@ class Distiller(BaseModel):
         configs = {name: dict(cfg) for name, cfg in configs.items()}
         for name, cfg in configs.items():
             check_options(cfg, DistillationPoint, f'point {name!r}')
+            for key in ('student_levels', 'teacher_levels', 'strides'):
+                if isinstance(cfg.get(key), int):
+                    cfg[key] = [cfg[key]]
             missing = [key for key in ('student', 'teacher', 'loss') if key not in cfg]
             if missing:
                 raise DistillationError(f'point {name!r}: {", ".join(missing)} is missing.')

@@ -208,7 +208,8 @@ class DistillationPoint(nn.Module):
             raise DistillationError(
                 f'the student tap {self.student!r} gives {len(students)} levels, the teacher tap '
                 f'{self.teacher!r} {len(teachers)}. Choose matching ones by strides, or by '
-                'student_levels and teacher_levels.'
+                'student_levels and teacher_levels, such as student_levels=[0] where the student '
+                'calls the module several times in a step.'
             )
         for i, (student, teacher) in enumerate(zip(students, teachers)):
             self._check_kind(i, student, teacher)
@@ -224,19 +225,21 @@ class DistillationPoint(nn.Module):
             self.connector.check_levels(students, teachers)
 
     def _check_kind(self, i: int, student: Tensor, teacher: Tensor) -> None:
-        """Both sides are maps, or vectors if the loss takes them, of the same samples."""
+        """Both sides are tensors of the same kind, one that the loss takes, of the same samples."""
         found = (
             f'level {i} has shape {tuple(student.shape)} in the student and '
             f'{tuple(teacher.shape)} in the teacher'
         )
+        dims = getattr(self.loss, 'dims', None) or (self.connector and (2, 4))
+        taken = not dims or student.dim() in dims
         tokens = [side for side, x in (('student', student), ('teacher', teacher)) if x.dim() == 3]
-        if tokens:
+        if tokens and not (taken and student.shape == teacher.shape):
             side = tokens[0] if len(tokens) == 1 and self.channels_last is None else 'both'
             raise DistillationError(
                 f'{found}: are these tokens (B, N, C)? They are compared as maps: set '
                 f"the point's channels_last={side!r}."
             )
-        if student.dim() != teacher.dim() or student.dim() not in (2, 4):
+        if student.dim() != teacher.dim():
             raise DistillationError(
                 f'{found}: maps (B, C, H, W) are compared with maps, vectors (B, C) with vectors.'
             )
@@ -245,10 +248,9 @@ class DistillationPoint(nn.Module):
                 f'{found}, not the same samples. Taps in RoI heads need regions=, the path of the '
                 'RoI extractor.'
             )
-        if student.dim() == 2 and getattr(self.loss, 'needs_maps', False):
-            raise DistillationError(
-                f'{found}: vectors, and {type(self.loss).__name__} compares positions of maps.'
-            )
+        if not taken:
+            kinds = ' or '.join({2: 'vectors (B, C)', 4: 'maps (B, C, H, W)'}[x] for x in dims)
+            raise DistillationError(f'{found}, and {type(self.loss).__name__} compares {kinds}.')
 
     def _check_loss_channels(self, i: int, student: Tensor, teacher: Tensor) -> None:
         """Both sides have as many channels, or as many as a loss that names them expects."""
@@ -293,7 +295,13 @@ class DistillationPoint(nn.Module):
         loss_kd = 0
         for level, (x, y) in enumerate(zip(refined, targets)):
             available = dict(data_samples=data_samples, level=level)
-            loss_kd += self.loss(x, y, **{key: available[key] for key in self._loss_takes})
+            loss = self.loss(x, y, **{key: available[key] for key in self._loss_takes})
+            if loss.dim():
+                raise DistillationError(
+                    f'{type(self.loss).__name__} gives a tensor of shape {tuple(loss.shape)} and '
+                    "not a number. Has it a reduction? Set it to 'mean'."
+                )
+            loss_kd += loss
         return {'loss_kd': loss_kd, **losses}
 
     def _zero(self, students: Sequence[Tensor]) -> Tensor:

@@ -211,7 +211,7 @@ def _run(
         return None
     features = model.extract_feat(inputs)
     for head in dict.fromkeys(heads):
-        head(features)
+        head(*(features, data_samples)[: len(_required_parameters(head.forward))])
     return features
 
 
@@ -226,10 +226,11 @@ def _head_of(model: nn.Module, path: str) -> nn.Module | None:
 
 
 def _is_dense_head(model: nn.Module, head: nn.Module) -> bool:
-    """Whether the head's ``forward`` takes the features and nothing else."""
+    """Whether the head's ``forward`` takes the features and, at most, the data samples."""
     if hasattr(model, 'forward_transformer'):  # DETR's heads take the decoder's output
         return False
-    return len(_required_parameters(head.forward)) == 1
+    required = _required_parameters(head.forward)
+    return len(required) == 1 or required[1:] == ['batch_data_samples']
 
 
 def _required_parameters(function: Callable) -> list[str]:

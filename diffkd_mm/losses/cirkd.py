@@ -113,7 +113,7 @@ class CIRKDLoss(nn.Module):
         pixels_per_class (int): Most pixels that a class of an image adds. Defaults to 16.
     """
 
-    needs_maps = True  # a point with vectors refuses it
+    dims = (4,)  # maps alone
 
     def __init__(
         self,

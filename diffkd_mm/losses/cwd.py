@@ -17,7 +17,7 @@ class CWDLoss(nn.Module):
         loss_weight (float): Weight of the loss. Defaults to 1.0.
     """
 
-    needs_maps = True  # a point with vectors refuses it
+    dims = (4,)  # maps alone
 
     def __init__(self, tau: float = 1.0, loss_weight: float = 1.0) -> None:
         super().__init__()

@@ -143,7 +143,7 @@ class FGDLoss(nn.Module):
         global_weight (float): λ. Defaults to 5e-6.
     """
 
-    needs_maps = True  # a point with vectors refuses it
+    dims = (4,)  # maps alone
 
     def __init__(
         self,

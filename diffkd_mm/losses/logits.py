@@ -5,11 +5,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from ..errors import DistillationError
 from ..registry import MODELS
 
 
 def _as_samples(logits: Tensor) -> Tensor:
     """(B, K) as it is, maps (B, K, H, W) as (B·H·W, K): every pixel is a sample. In float32."""
+    if logits.size(1) == 1:  # as of a binary segmentation with a sigmoid
+        raise DistillationError(
+            'the scores are of a single class, over which a softmax is always 1. Compare them by '
+            'MSELoss, as features, or by CWDLoss, as maps.'
+        )
     return logits.float().movedim(1, -1).flatten(0, -2)
 
 
@@ -20,7 +26,12 @@ class KLDivLoss(nn.Module):
     Args:
         tau (float): Temperature τ. Defaults to 1.0.
         loss_weight (float): Weight of the loss. Defaults to 1.0.
+
+    Raises:
+        DistillationError: When it is called with scores of a single class.
     """
+
+    dims = (2, 4)
 
     def __init__(self, tau: float = 1.0, loss_weight: float = 1.0) -> None:
         super().__init__()
@@ -77,14 +88,20 @@ class DISTLoss(nn.Module):
     """DIST (Huang et al. 2022): correlations between and within classes, times τ².
 
     τ²·(β·(1 − mean over samples of the correlation over classes)
-    + γ·(1 − mean over classes of the correlation over samples)) of the softmax scores.
+    + γ·(1 − mean over classes of the correlation over samples)) of the softmax scores. Of two
+    classes the first correlation is 1 or −1, whatever their scores: that term teaches nothing then.
 
     Args:
         beta (float): Weight β of the inter-class term. Defaults to 1.0.
         gamma (float): Weight γ of the intra-class term. Defaults to 1.0.
         tau (float): Temperature τ. Defaults to 1.0.
         loss_weight (float): Weight of the loss. Defaults to 1.0.
+
+    Raises:
+        DistillationError: When it is called with scores of a single class.
     """
+
+    dims = (2, 4)
 
     def __init__(
         self, beta: float = 1.0, gamma: float = 1.0, tau: float = 1.0, loss_weight: float = 1.0

@@ -62,7 +62,7 @@ class MSELoss(nn.Module):
         if attention is not None and attention not in _ATTENTION:
             raise ValueError(f"attention={attention!r} must be None, 'spatial' or 'channel'.")
         self.attention = attention
-        self.needs_maps = attention is not None  # a point with vectors refuses it then
+        self.dims = None if attention is None else (4,)
         self.tau = tau
         self.loss_weight = loss_weight
 

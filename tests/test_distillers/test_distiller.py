@@ -404,13 +404,17 @@ class TestMessages:
         ):
             with pytest.raises(DistillationError, match=message):
                 point.check([student], [torch.zeros(2, 4, 8, 8)])
-        volumes = [torch.zeros(2, 4, 8, 8, 8)]
-        with pytest.raises(DistillationError, match='maps .* with maps'):
-            point.check(volumes, volumes)
         connector = distiller.distillation.fpn.connector
         tokens = [torch.zeros(2, 16, 7)] * 3
         with pytest.raises(DistillationError, match=r'takes maps \(B, C, H, W\) or vectors'):
             connector.check_levels(tokens, tokens)
+
+    def test_loss_without_a_reduction(self, teacher_checkpoint):
+        point = dict(tiny.REG_POINT, loss=dict(type='mmdet.SmoothL1Loss', reduction='none'))
+        model = tiny.build(tiny.distiller(teacher_checkpoint, points=dict(reg=point)))
+        model.init_weights()
+        with pytest.raises(DistillationError, match="'reg': SmoothL1Loss gives a tensor.*'mean'"):
+            train_step(model)
 
     def test_point_name(self, teacher_checkpoint):
         with pytest.raises(DistillationError, match="point 'fpn_loss'"):

@@ -112,6 +112,37 @@ def test_auxiliary_heads_in_a_list():
     assert log['auxiliary.loss_kd'] > 0 and log['auxiliary.loss_diff'] > 0
 
 
+def test_heads_of_a_cascade():
+    """In training the first one runs twice, on a blank image once."""
+    cfg = segmentor('ocrnet')
+    point = logits('ocrnet', 'ocrnet')
+    point.update(student='decode_head.0.conv_seg', teacher='decode_head.0.conv_seg')
+    with pytest.raises(DistillationError, match=r'2 levels.* 1\..*student_levels=\[0\] where'):
+        tiny.train_step(build(cfg, cfg, logits=point), batch())
+    point['student_levels'] = 0  # as [0]
+    assert tiny.train_step(build(cfg, cfg, logits=point), batch())['logits.loss_kd'] > 0
+
+
+def test_head_that_takes_data_samples():
+    cfg = load_config('mmseg::mask2former/mask2former_r50_8xb2-90k_cityscapes-512x1024.py').model
+    cfg = simplify(cfg)
+    cfg.update(_scope_='mmseg')
+    cfg.data_preprocessor.size = SIZE
+    cfg.backbone.update(depth=18, base_channels=8, stem_channels=8)
+    head = cfg.decode_head
+    head.update(in_channels=narrow(head.in_channels), num_queries=10)
+    head.pixel_decoder.encoder.num_layers = head.transformer_decoder.num_layers = 1
+    path = 'decode_head.pixel_decoder.mask_feature'
+    point = dict(
+        student=path,
+        teacher=path,
+        connector=dict(type='DiffKDConnector', student_channels=256, teacher_channels=256),
+        loss=dict(type='MSELoss'),
+    )
+    log = tiny.train_step(build(cfg, cfg, masks=point), batch())
+    assert log['masks.loss_kd'] > 0 and log['masks.loss_diff'] > 0
+
+
 PAIRS = [
     ('bisenetv2', 'deeplabv3'),  # both of stride 8
     ('pspnet', 'upernet'),
@@ -195,3 +226,20 @@ def test_two_classes():
     model = build(student, teacher, logits=logits('pspnet', 'fcn', channels=2))
     log = tiny.train_step(model, batch(torch.randint(2, (1, *SIZE))))
     assert torch.isfinite(log['logits.loss_kd'])
+
+
+@pytest.mark.parametrize('loss', ['KLDivLoss', 'DISTLoss'])
+def test_one_class(loss):
+    """A binary segmentation with a sigmoid: over its scores a softmax would be constant."""
+    cfg = other_classes('fcn', 2)
+    for head in (cfg.decode_head, cfg.auxiliary_head):
+        head.out_channels = 1
+        head.loss_decode.use_sigmoid = True
+    point = logits('fcn', 'fcn', channels=1)
+    point['loss'] = dict(type=loss)
+    with pytest.raises(DistillationError, match="'logits': the scores are of a single class"):
+        tiny.train_step(build(cfg, cfg, logits=point), batch(torch.randint(2, (1, *SIZE))))
+    for other in ('MSELoss', 'CWDLoss'):
+        point['loss'] = dict(type=other)
+        log = tiny.train_step(build(cfg, cfg, logits=point), batch(torch.randint(2, (1, *SIZE))))
+        assert log['logits.loss_kd'] > 0

@@ -1,6 +1,8 @@
 _base_ = './_base_/fcos_r50-caffe_fpn_gn-head-center-normbbox-giou_ms-640-800-2x_coco.py'
 
 custom_imports = dict(imports=['diffkd_mm'], allow_failed_imports=False)
+# Each GPU has its own timesteps and noise.
+randomness = dict(seed=None, diff_rank_seed=True)
 
 model = dict(
     _delete_=True,

@@ -1,6 +1,8 @@
 _base_ = 'mmdet::retinanet/retinanet_r50_fpn_2x_coco.py'
 
 custom_imports = dict(imports=['diffkd_mm'], allow_failed_imports=False)
+# Each GPU has its own timesteps and noise.
+randomness = dict(seed=None, diff_rank_seed=True)
 
 model = dict(
     _delete_=True,

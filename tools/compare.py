@@ -30,6 +30,8 @@ from mmengine.registry import MODELS, init_default_scope
 from diffkd_mm.distillers.teacher import load_config
 
 TRAIN = Path(__file__).with_name('train.py')
+# Prefixes of MMDetection's metrics, which are fractions; those of the other packages are percent.
+FRACTIONS = ('coco/', 'lvis/', 'pascal_voc/', 'openimages/', 'crowd_human/')
 FINISHED, STARTED = 'finished.json', 'started.json'
 TRAININGS: list[subprocess.Popen] = []  # to be ended with this process
 
@@ -232,8 +234,7 @@ def summarise(config: Path, runs: list[Run], metric: str, options: dict) -> Summ
 
 
 def percent(values: list[float], metric: str) -> list[float]:
-    """COCO's metrics are logged as fractions, those of the other packages in percent."""
-    return [100 * value if metric.startswith('coco/') else value for value in values]
+    return [100 * value if metric.startswith(FRACTIONS) else value for value in values]
 
 
 def mean_and_deviation(values: list[float]) -> str:

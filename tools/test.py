@@ -5,7 +5,7 @@ import os
 
 from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.runner import Runner
-from train import end_process_group, load_config
+from train import end_process_group, load_config, type_name
 
 from diffkd_mm.errors import DistillationError
 
@@ -40,9 +40,10 @@ def draw_predictions(cfg: Config, args: argparse.Namespace) -> None:
     hook = cfg.default_hooks.get('visualization')
     if hook is None:
         raise SystemExit('--show and --show-dir need default_hooks.visualization in the config.')
-    if hook.type.startswith('Det'):
+    name = type_name(hook.type)
+    if name.startswith('Det'):
         hook.update(draw=True, test_out_dir=args.show_dir)
-    elif hook.type.startswith('Seg'):
+    elif name.startswith('Seg'):
         hook.update(draw=True)
         if args.show_dir:
             cfg.visualizer.save_dir = args.show_dir

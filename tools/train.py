@@ -79,9 +79,14 @@ def distribute_on_cpu(cfg: Config) -> None:
     cfg.model_wrapper_cfg = {'type': 'MMDistributedDataParallel', **wrapper, 'device_ids': None}
 
 
+def type_name(registered: str | type) -> str:
+    """The name in a config's ``type``, which in MMEngine's pure Python configs is a class."""
+    return registered if isinstance(registered, str) else registered.__name__
+
+
 def use_amp(cfg: Config) -> None:
     """Makes the optimizer wrapper one of mixed precision, on a GPU with dynamic loss scaling."""
-    wrapper = cfg.optim_wrapper.get('type', 'OptimWrapper')
+    wrapper = type_name(cfg.optim_wrapper.get('type', 'OptimWrapper'))
     if wrapper not in ('OptimWrapper', 'AmpOptimWrapper'):
         raise SystemExit(f'--amp works with OptimWrapper, not with {wrapper}.')
     if get_device() == 'cpu':

@@ -73,7 +73,12 @@ class Distiller(BaseModel):
         self.student = student_model
         self.teacher: FrozenTeacher | None = None
         if teacher is not None:
-            check_options(teacher, FrozenTeacher, 'teacher')
+            if isinstance(teacher, dict):
+                check_options(teacher, FrozenTeacher, 'teacher')
+            if not isinstance(teacher, dict) or not (
+                teacher.get('config') and teacher.get('checkpoint')
+            ):
+                raise DistillationError(f'teacher={teacher!r}: it needs a config and a checkpoint.')
             self.teacher = FrozenTeacher(**teacher)
         self.inherit = [inherit] if isinstance(inherit, str) else inherit
         # Of student and teacher, once there is one.
@@ -88,6 +93,8 @@ class Distiller(BaseModel):
     # Building
 
     def _build_points(self, configs: dict[str, dict]) -> dict[str, DistillationPoint]:
+        if not isinstance(configs, dict):
+            raise DistillationError('points must be a dict of points by their names.')
         configs = {name: dict(cfg) for name, cfg in configs.items()}
         for name, cfg in configs.items():
             check_options(cfg, DistillationPoint, f'point {name!r}')
@@ -348,6 +355,14 @@ class Distiller(BaseModel):
             if name.startswith(own):
                 name = own.removesuffix(_STUDENT) + name.removeprefix(own)
             yield name, parameter
+
+    def get_layer_depth(self, param_name: str) -> tuple[int, int]:
+        """The student's depth of a parameter, by the name that it has as a child's.
+
+        MMPretrain's layer-wise decay of the learning rate finds parameters by walking through the
+        children. A connector counts as the head does.
+        """
+        return self.student.get_layer_depth(param_name.removeprefix(_STUDENT))
 
     def _load_from_state_dict(self, state_dict, prefix, local_metadata, *args) -> None:
         metadata = getattr(state_dict, '_metadata', None)

@@ -4,14 +4,16 @@ import hashlib
 import logging
 import os
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import torch
 from mmengine.config import Config
+from mmengine.config.utils import ConfigParsingError
 from mmengine.dist import barrier
 from mmengine.hub import get_config
 from mmengine.logging import HistoryBuffer, print_log
@@ -21,6 +23,9 @@ from torch import Tensor, nn
 
 from ..checkpoints import convert_published
 from ..errors import DistillationError
+
+# What MMEngine raises for a file that is missing or is none of its configs.
+_NO_CONFIG = (OSError, ImportError, SyntaxError, ValueError, AssertionError, ConfigParsingError)
 
 
 def load_config(config: str | dict) -> Config:
@@ -44,7 +49,7 @@ def load_config(config: str | dict) -> Config:
             cfg = Config.fromstring(f'_base_ = {config!r}', '.py')
         else:
             cfg = Config.fromfile(config)
-    except (FileNotFoundError, ModuleNotFoundError, ValueError, AssertionError) as error:
+    except _NO_CONFIG as error:
         raise DistillationError(f'teacher: cannot load the config {config!r}: {error}') from error
     if 'model' not in cfg:
         raise DistillationError(f"teacher: the config {config!r} has no 'model'.")
@@ -162,7 +167,7 @@ def _download(url: str) -> Path:
     folder = Path(torch.hub.get_dir()) / 'checkpoints'
     # Files of one name from different places must not be taken for each other.
     digest = hashlib.sha256(url.encode()).hexdigest()[:8]
-    path = folder / f'{digest}-{url.rsplit("/", 1)[-1]}'
+    path = folder / f'{digest}-{PurePosixPath(urlsplit(url).path).name}'
     if not path.exists() and os.environ.get('LOCAL_RANK', '0') == '0':
         folder.mkdir(parents=True, exist_ok=True)
         print_log(f'Downloading the teacher from {url}', logger='current')
@@ -232,6 +237,19 @@ def _compare_classes(teacher: list[str] | None) -> None:
         logger='current',
         level=logging.WARNING,
     )
+
+
+def _surplus_blocks(expected: Iterable[str], unexpected: Iterable[str]) -> list[str]:
+    """Entries of a container, such as ``backbone.layer3.6``, that only the checkpoint has."""
+
+    def numbered(name: str) -> list[str]:
+        parts = name.split('.')
+        return ['.'.join(parts[: i + 1]) for i, part in enumerate(parts) if part.isdigit()]
+
+    entries = {entry for name in expected for entry in numbered(name)}
+    containers = {entry.rpartition('.')[0] for entry in entries}
+    found = (entry for name in unexpected for entry in numbered(name))
+    return [x for x in found if x not in entries and x.rpartition('.')[0] in containers]
 
 
 class FrozenTeacher:
@@ -313,6 +331,13 @@ class FrozenTeacher:
             raise DistillationError(
                 f'teacher: {checkpoint!r} does not fit {self._name()}: {len(missing)} of '
                 f'{len(expected)} tensors are missing, e.g. {", ".join(missing[:3])}.'
+            )
+        part = 'backbone.' if hasattr(model, 'backbone') else ''
+        surplus = [x for x in result.unexpected_keys if x.startswith(part)]
+        if deeper := _surplus_blocks(expected, surplus):
+            raise DistillationError(
+                f'teacher: {checkpoint!r} does not fit {self._name()}: it is of a deeper network, '
+                f'with {deeper[0]}.'
             )
         if result.unexpected_keys:
             print_log(

@@ -9,7 +9,6 @@ from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
-from torch import nn
 from torch.utils.data import DataLoader
 
 from ..errors import DistillationError
@@ -61,10 +60,11 @@ class WarmStartHook(Hook):
                         'teacher features alone; remove the hook.'
                     )
                 loss, _ = model.parse_losses(losses)
-                if optimizer is None:
-                    optimizer = torch.optim.Adam(_reached(loss, distillation), lr=self.lr)
-                optimizer.zero_grad()
+                distillation.zero_grad()
                 loss.backward()
+                if optimizer is None:
+                    reached = [p for p in distillation.parameters() if p.grad is not None]
+                    optimizer = torch.optim.Adam(reached, lr=self.lr)
                 _average_gradients(optimizer)
                 optimizer.step()
                 step += 1
@@ -94,13 +94,6 @@ def _own_loader(loader: DataLoader) -> DataLoader:
         pin_memory=loader.pin_memory,
         worker_init_fn=loader.worker_init_fn,
     )
-
-
-def _reached(loss: torch.Tensor, module: nn.Module) -> list[nn.Parameter]:
-    """The parameters that the loss has a gradient for."""
-    parameters = [p for p in module.parameters() if p.requires_grad]
-    gradients = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
-    return [p for p, gradient in zip(parameters, gradients) if gradient is not None]
 
 
 def _average_gradients(optimizer: torch.optim.Optimizer) -> None:

@@ -82,7 +82,9 @@ def test_equals_plain_implementation(precision):
 
 
 @pytest.mark.parametrize('kd_trains_denoiser', [True, False])
-@pytest.mark.parametrize('norm_cfg', [dict(type='BN'), dict(type='BN', momentum=None)], ids=str)
+@pytest.mark.parametrize(
+    'norm_cfg', [dict(type='BN'), dict(type='BN', momentum=None), dict(type='SyncBN')], ids=str
+)
 def test_checkpointing_changes_nothing(precision, kd_trains_denoiser, norm_cfg):
     dtype, tolerance = precision
     connector = trained_a_little(kd_trains_denoiser=kd_trains_denoiser, norm_cfg=norm_cfg)

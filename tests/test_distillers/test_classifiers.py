@@ -3,6 +3,7 @@
 import pytest
 import tiny
 import torch
+from mmengine.optim import build_optim_wrapper
 from tiny import classifier
 
 from diffkd_mm.distillers.point import DistillationPoint
@@ -148,6 +149,27 @@ def test_tokens_that_are_no_map_are_not_resized():
     )
     with pytest.raises(DistillationError, match="teacher tap 't' outputs 17 tokens.*class token"):
         point(students=[torch.randn(2, 3, 5, 5)], teachers=[torch.randn(2, 17, 3)])
+
+
+def test_layer_decay_is_the_students():
+    """MMPretrain's constructor walks through the children, whose names begin with ``student.``."""
+    student = transformer('vit', 24)
+    points = dict(logits=point('head.fc', 10, dict(type='KLDivLoss')))
+    distiller = tiny.build_distiller(student, student, points, scope='mmpretrain')
+    optim_wrapper = dict(
+        optimizer=dict(type='SGD', lr=1.0, weight_decay=0.1),
+        constructor='mmpretrain.LearningRateDecayOptimWrapperConstructor',
+        paramwise_cfg=dict(layer_decay_rate=0.5),
+    )
+    alone, distilled = (
+        {id(x): group['lr'] for group in wrapper.optimizer.param_groups for x in group['params']}
+        for wrapper in (
+            build_optim_wrapper(model, optim_wrapper) for model in (distiller.student, distiller)
+        )
+    )
+    assert sorted(set(alone.values())) == [0.125, 0.25, 0.5, 1.0]
+    assert {key: distilled[key] for key in alone} == alone
+    assert {distilled[id(x)] for x in distiller.distillation.parameters()} == {1.0}
 
 
 def test_tokens_are_named():

@@ -322,7 +322,7 @@ class TestStockFeatures:
         averaged = ema.state_dict()['module.backbone.conv1.weight']
         torch.testing.assert_close(averaged, (before + after) / 2)
 
-    def test_paramwise_config_means_the_students_names(self, distiller):
+    def test_custom_keys_find_the_students_parameters(self, distiller):
         wrapper = build_optim_wrapper(
             distiller,
             dict(
@@ -425,6 +425,19 @@ class TestMessages:
         del cfg['teacher']
         with pytest.raises(DistillationError, match='need a teacher'):
             tiny.build(cfg)
+
+    @pytest.mark.parametrize(
+        'teacher', ['mmdet::x.py', dict(config='x.py'), dict(config='x.py', checkpoint=None)]
+    )
+    def test_incomplete_teacher(self, teacher_checkpoint, teacher):
+        cfg = tiny.distiller(teacher_checkpoint)
+        cfg['teacher'] = teacher
+        with pytest.raises(DistillationError, match='it needs a config and a checkpoint'):
+            tiny.build(cfg)
+
+    def test_points_in_a_list(self, teacher_checkpoint):
+        with pytest.raises(DistillationError, match='a dict of points by their names'):
+            tiny.build(tiny.distiller(teacher_checkpoint, points=[tiny.FPN_POINT]))
 
     def test_missing_option_of_a_point(self, teacher_checkpoint):
         with pytest.raises(DistillationError, match="point 'fpn': loss is missing"):

@@ -207,6 +207,38 @@ def test_zoo_follows_the_metafile(config, name):
     assert url.startswith('https://') and name in url and url.endswith('.pth')
 
 
+@pytest.mark.parametrize('content', ['model = dict(', '_base_ = "nothing.py"', None])
+def test_file_that_is_no_config(tmp_path, teacher_checkpoint, content):
+    path = teacher_checkpoint
+    if content is not None:
+        path = tmp_path / 'config.py'
+        path.write_text(content)
+    with pytest.raises(DistillationError, match='cannot load the config'):
+        load_config(str(path))
+
+
+def deepened(depth):
+    config = dict(model=tiny.retinanet(), default_scope='mmdet')
+    config['model']['backbone']['depth'] = depth
+    return config
+
+
+def test_weights_of_a_deeper_network(tmp_path):
+    """What the config describes is all there, with blocks left out it would be another teacher."""
+    path = tmp_path / 'deep.pth'
+    torch.save(tiny.build(deepened(34)['model']).state_dict(), path)
+    build(path, deepened(34))
+    with pytest.raises(DistillationError, match=r'deeper network, with backbone\.layer1\.2\.'):
+        build(path, deepened(18))
+
+
+def test_weights_that_the_teacher_does_without(tmp_path, teacher_checkpoint, weights):
+    """Of other heads, and of levels that the config leaves out."""
+    others = ('mask_head.convs.0.weight', 'neck.fpn_convs.3.conv.weight')
+    torch.save({**weights, **dict.fromkeys(others, torch.ones(1))}, tmp_path / 'more.pth')
+    build(tmp_path / 'more.pth')
+
+
 def test_url_is_downloaded_once(monkeypatch, tmp_path, teacher_checkpoint):
     downloads = []
 
@@ -216,10 +248,12 @@ def test_url_is_downloaded_once(monkeypatch, tmp_path, teacher_checkpoint):
 
     monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path))
     monkeypatch.setattr(torch.hub, 'download_url_to_file', download)
-    url = 'https://example.com/teacher.pth'
+    url = 'https://example.com/teacher.pth?download=true'
     build(url)
     build(url)
     assert downloads == [url]
+    (path,) = (tmp_path / 'checkpoints').iterdir()
+    assert path.name.endswith('-teacher.pth')
 
 
 def test_failing_download(monkeypatch, tmp_path):

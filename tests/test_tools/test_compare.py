@@ -217,8 +217,9 @@ def test_interrupting_ends_the_training_too(tmp_path, number):
         os.kill(int(log.read_text()), 0)
 
 
-def test_only_coco_metrics_are_fractions(compare):
+def test_only_metrics_of_mmdetection_are_fractions(compare):
     assert compare.percent([0.5], 'coco/bbox_mAP') == [50.0]
+    assert compare.percent([0.5], 'pascal_voc/mAP') == [50.0]
     assert compare.percent([77.8], 'mIoU') == [77.8]
     assert compare.percent([93.2], 'accuracy/top1') == [93.2]
 

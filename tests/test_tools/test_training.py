@@ -208,9 +208,12 @@ class TestDistributed:
 
 
 class TestWarmStart:
-    def test_trains_denoisers_and_nothing_else(self, tmp_path, teacher_checkpoint):
+    @pytest.mark.parametrize('with_cp', [False, True])
+    def test_trains_denoisers_and_nothing_else(self, tmp_path, teacher_checkpoint, with_cp):
         cfg = tiny.training(tmp_path, teacher_checkpoint)
-        cfg.model.points.fpn.connector.update(latent_channels=8, standardize='channel')
+        cfg.model.points.fpn.connector.update(
+            latent_channels=8, standardize='channel', with_cp=with_cp
+        )
         runner = Runner.from_cfg(cfg)
         runner.call_hook('before_run')
         model = runner.model

@@ -410,7 +410,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     cfg = Config.fromfile(args.config)
     if args.cfg_options:
         cfg.merge_from_dict(args.cfg_options)
-    preprocessor = cfg.model.student.get('data_preprocessor') or {}
+    preprocessor = cfg.model.get('student', {}).get('data_preprocessor') or {}
     if preprocessor.get('size'):  # a segmentor pads to the crop of its config
         preprocessor.size = tuple(args.shape)
     init_default_scope(cfg.get('default_scope', 'mmengine'))

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from diffkd_mm.distillers.teacher import model_weights, read_checkpoint_file
+from diffkd_mm.errors import DistillationError
 
 
 def main() -> None:
@@ -21,8 +22,11 @@ def main() -> None:
         '--trust', action='store_true', help='read the checkpoint even if it could run code'
     )
     args = parser.parse_args()
-    checkpoint = read_checkpoint_file(str(args.checkpoint), trust=args.trust)
-    weights = model_weights(checkpoint, str(args.checkpoint))
+    try:
+        checkpoint = read_checkpoint_file(str(args.checkpoint), trust=args.trust)
+        weights = model_weights(checkpoint, str(args.checkpoint))
+    except DistillationError as error:
+        raise SystemExit(f'export_student.py: {error}') from error
     # The names of the classes, which stock inference tools look for.
     meta = {k: v for k, v in checkpoint.get('meta', {}).items() if k == 'dataset_meta'}
     args.out.parent.mkdir(parents=True, exist_ok=True)

@@ -3,9 +3,11 @@
 import sys
 from pathlib import Path
 
+import pytest
 import tiny
 import torch
 from mmengine.hooks import Hook
+from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 
 sys.path.insert(0, str(Path(__file__).parents[2] / 'tools'))
@@ -40,9 +42,11 @@ def test_training_on_the_cpu(tmp_path, teacher_checkpoint, monkeypatch):
     assert {x.dtype for x in runner.model.parameters()} == {torch.float32}
 
 
-def test_on_a_gpu_it_is_mmengines(monkeypatch):
+@pytest.mark.parametrize('wrapper', ['OptimWrapper', OptimWrapper])
+def test_on_a_gpu_it_is_mmengines(monkeypatch, wrapper):
+    """Named by its class in MMEngine's pure Python configs."""
     monkeypatch.setattr(train, 'get_device', lambda: 'cuda')
-    cfg = tiny.Config(dict(optim_wrapper=dict(type='OptimWrapper', accumulative_counts=2)))
+    cfg = tiny.Config(dict(optim_wrapper=dict(type=wrapper, accumulative_counts=2)))
     train.use_amp(cfg)
     assert cfg.optim_wrapper == dict(
         type='AmpOptimWrapper', accumulative_counts=2, loss_scale='dynamic'

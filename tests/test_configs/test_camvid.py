@@ -7,6 +7,7 @@ import tiny
 import torch
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
+from mmengine.registry import HOOKS
 
 import diffkd_mm  # noqa: F401  registers the distiller
 
@@ -18,8 +19,8 @@ METHODS = {
 }
 
 
-def load(name):
-    return Config.fromfile(FOLDER / f'deeplabv3_camvid_{name}.py')
+def load(name, folder=FOLDER):
+    return Config.fromfile(folder / f'deeplabv3_camvid_{name}.py')
 
 
 def step(model, cfg, shape=(112, 160)):
@@ -52,6 +53,12 @@ def test_step(method, losses, teacher):
     model = tiny.build(cfg.model, 'mmseg')
     model.use_teacher(teacher.eval())
     assert step(model, cfg) == {'decode.loss_ce', 'aux.loss_ce', *losses}
+
+
+def test_warm_start():
+    warm, twin = load('diffkd_warm_start', FOLDER / 'ablations'), load('diffkd')
+    assert warm.model == twin.model and 'custom_hooks' not in twin
+    assert [HOOKS.build(hook).num_iters for hook in warm.custom_hooks] == [500]
 
 
 def test_the_teacher_sees_larger_crops_of_the_same_images():

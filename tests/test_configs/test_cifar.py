@@ -151,11 +151,10 @@ def test_all_configs_are_tested():
         assert found == names | set(ALONE[data].values())
 
 
-def test_warm_start():
-    warm, twin = (
-        load('cifar10', f'{folder}wrn40_1_wrn40_2_diffkd{end}')
-        for folder, end in (('ablations/', '_warm_start'), ('', ''))
-    )
+@pytest.mark.parametrize('pair', ['wrn40_1_wrn40_2', 'resnet8x4_resnet32x4'])
+def test_warm_start(pair):
+    twin = load('cifar10', f'{pair}_diffkd')
+    warm = load('cifar10', f'ablations/{pair}_diffkd_warm_start')
     assert warm.model == twin.model and 'custom_hooks' not in twin
     assert [HOOKS.build(hook).num_iters for hook in warm.custom_hooks] == [twin.train_cfg.max_iters]
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 from pathlib import Path
 
+import torch
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
@@ -22,7 +23,7 @@ class NaNHook(Hook):
 
 @HOOKS.register_module()
 class CompareReplicasHook(Hook):
-    """Writes a hash of each replica's weights before and after training."""
+    """Writes each replica's seed and a hash of its weights before and after training."""
 
     priority = 'LOWEST'
 
@@ -39,6 +40,7 @@ class CompareReplicasHook(Hook):
     def before_train(self, runner) -> None:
         self.report.update(
             world_size=runner.world_size,
+            seed=torch.initial_seed(),
             start=self.digest(runner),
             reduced=[name for name, _ in runner.model.named_parameters()],
         )

@@ -189,12 +189,14 @@ class TestDistributed:
             dict(type='diffkd_mm.WarmStartHook', num_iters=2),
         ]
         cfg.train_dataloader.batch_size = 2
+        cfg.randomness = dict(seed=None, diff_rank_seed=True)  # as in the configs for COCO
         config = dump(cfg, tmp_path / 'config.py')
         paths = dict(PYTHONPATH=str(Path(tiny.__file__).parent), CUDA_VISIBLE_DEVICES='')
         run(TOOLS / 'dist_train.sh', config, 2, **paths, PORT=free_port())
         reports = [json.loads((tmp_path / f'rank_{rank}.json').read_text()) for rank in range(2)]
         assert [r['world_size'] for r in reports] == [2, 2]
-        assert reports[0]['start'] != reports[0]['end']
+        assert reports[0]['seed'] + 1 == reports[1]['seed']
+        assert reports[0]['start'] == reports[1]['start'] != reports[0]['end']
         assert reports[0]['end'] == reports[1]['end']
         assert not any('teacher' in name for name in reports[0]['reduced'])
         run(

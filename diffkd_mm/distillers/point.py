@@ -296,7 +296,7 @@ class DistillationPoint(nn.Module):
         for level, (x, y) in enumerate(zip(refined, targets)):
             available = dict(data_samples=data_samples, level=level)
             loss = self.loss(x, y, **{key: available[key] for key in self._loss_takes})
-            if loss.dim():
+            if loss.numel() != 1:
                 raise DistillationError(
                     f'{type(self.loss).__name__} gives a tensor of shape {tuple(loss.shape)} and '
                     "not a number. Has it a reduction? Set it to 'mean'."

@@ -14,10 +14,8 @@ from torch import Tensor, nn
 from ..errors import DistillationError
 from ..options import check_options
 from ..registry import MODELS
-from .point import DistillationPoint
-from .preprocessing import Pixels, convert_images, pixels_of_both
-from .student_names import StudentNames
-from .taps import (
+from ..taps import (
+    Tap,
     check_tap,
     not_called,
     outputs,
@@ -26,6 +24,9 @@ from .taps import (
     record_regions,
     run_to_taps,
 )
+from .point import DistillationPoint
+from .preprocessing import Pixels, convert_images, pixels_of_both
+from .student_names import StudentNames
 from .teacher import FrozenTeacher
 
 
@@ -128,7 +129,7 @@ class Distiller(StudentNames, BaseModel):
 
     def _probe_student(self, configs: dict[str, dict]) -> tuple[dict[str, list[Tensor]], int]:
         """The levels of the points' student taps on a blank image, and its height and width."""
-        taps = {name: (cfg['student'], cfg.get('regions')) for name, cfg in configs.items()}
+        taps = {name: Tap(cfg['student'], cfg.get('regions')) for name, cfg in configs.items()}
         shapes, size = probe((self.student, list(taps.values()))) if taps else ([{}], 0)
         levels = {name: shapes[0][tap] if shapes else [] for name, tap in taps.items()}
         for name, cfg in configs.items():

@@ -129,9 +129,9 @@ class TestFailures:
         cfg.custom_imports = dict(imports=['diffkd_mm', 'tiny_hooks'])
         cfg.custom_hooks = [dict(type='NaNHook', iteration=3)]
         config = dump(cfg, tmp_path / 'config.py')
-        result = python(
-            TOOLS / 'train.py', config, check=False, PYTHONPATH=str(Path(tiny.__file__).parent)
-        )
+        paths = [str(Path(tiny.__file__).parent), os.environ.get('PYTHONPATH', '')]
+        path = os.pathsep.join(filter(None, paths))
+        result = python(TOOLS / 'train.py', config, check=False, PYTHONPATH=path)
         assert result.returncode != 0 and 'FloatingPointError: ' in result.stderr
         assert 'fpn.loss_kd=nan' in result.stderr
         weights = torch.load(tmp_path / 'work/epoch_1.pth', weights_only=False)['state_dict']

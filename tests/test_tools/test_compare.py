@@ -198,7 +198,7 @@ def test_interrupting_ends_the_training_too(tmp_path, number):
     trainer.write_text('import os, time\nprint(os.getpid(), flush=True)\ntime.sleep(60)\n')
     (tmp_path / 'alone.py').write_text('')
     call = (
-        f'import sys, pathlib; sys.path.insert(0, {str(ROOT / "tools")!r}); import compare; '
+        f'import sys, pathlib; sys.path.insert(0, {TOOLS!r}); import compare; '
         f'compare.TRAIN = pathlib.Path({str(trainer)!r}); compare.main()'
     )
     log = tmp_path / 'out/alone/seed_0/train.log'

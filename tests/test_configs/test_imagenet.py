@@ -21,12 +21,9 @@ from mmengine.registry import DATASETS, PARAM_SCHEDULERS, init_default_scope
 from mmengine.runner import Runner
 
 from diffkd_mm.checkpoints import convert_published
-from diffkd_mm.distillers.teacher import (
-    FrozenTeacher,
-    model_weights,
-    read_checkpoint_file,
-    zoo_checkpoint,
-)
+from diffkd_mm.checkpoints.reading import model_weights, read_checkpoint_file
+from diffkd_mm.configs import zoo_checkpoint
+from diffkd_mm.distillers import FrozenTeacher
 from diffkd_mm.errors import DistillationError
 from diffkd_mm.optim import RMSpropTF
 

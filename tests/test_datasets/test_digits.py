@@ -94,14 +94,16 @@ def test_each_split_has_a_generator_of_its_own(tmp_path, monkeypatch):
     assert len(set(drawn)) == len(drawn) == 8
 
 
-def test_train_and_val_stay_as_they_are(tmp_path):
+@pytest.mark.parametrize('split', ['train', 'val'])
+def test_train_and_val_stay_as_they_are(tmp_path, split):
     """Results are compared with those on sets that were made long ago."""
-    shown = {}
-    for split in ('train', 'val'):
-        folder = make_digits(tmp_path, split, num_images=2)
-        truth = json.loads((folder / 'annotations.json').read_text())
-        shown[split] = [(a['category_id'], *a['bbox']) for a in truth['annotations']]
-    assert shown == EXPECTED
+    folder = make_digits(tmp_path, split, num_images=2)
+    truth = json.loads((folder / 'annotations.json').read_text())
+    shown = np.array([(a['category_id'], *a['bbox']) for a in truth['annotations']])
+    expected = np.array(EXPECTED[split])
+    np.testing.assert_array_equal(shown[:, 0], expected[:, 0])
+    # An edge can lie a pixel off with another version of OpenCV.
+    np.testing.assert_allclose(shown[:, 1:], expected[:, 1:], atol=1)
 
 
 @pytest.mark.parametrize('image_size', [64, 128])

@@ -2,9 +2,5 @@
 
 _base_ = '../classification/mobilenet_v1_resnet50_diffkd.py'
 
-model = dict(
-    points=dict(
-        feature=dict(connector=dict(num_inference_steps=10)),
-        logits=dict(connector=dict(num_inference_steps=10)),
-    ),
-)
+steps = dict(connector=dict(num_inference_steps=10))
+model = dict(points=dict(feature=steps, logits=steps))

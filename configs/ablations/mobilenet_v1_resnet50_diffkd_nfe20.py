@@ -2,9 +2,5 @@
 
 _base_ = '../classification/mobilenet_v1_resnet50_diffkd.py'
 
-model = dict(
-    points=dict(
-        feature=dict(connector=dict(num_inference_steps=20)),
-        logits=dict(connector=dict(num_inference_steps=20)),
-    ),
-)
+steps = dict(connector=dict(num_inference_steps=20))
+model = dict(points=dict(feature=steps, logits=steps))

@@ -2,9 +2,5 @@
 
 _base_ = '../classification/mobilenet_v2_resnet50sb_diffkd.py'
 
-model = dict(
-    points=dict(
-        feature=dict(connector=dict(noise_adapter=None)),
-        logits=dict(connector=dict(noise_adapter=None)),
-    ),
-)
+without = dict(connector=dict(noise_adapter=None))
+model = dict(points=dict(feature=without, logits=without))

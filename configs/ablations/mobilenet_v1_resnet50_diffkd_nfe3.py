@@ -2,5 +2,6 @@
 
 _base_ = '../classification/mobilenet_v1_resnet50_diffkd.py'
 
-steps = dict(connector=dict(num_inference_steps=3))
-model = dict(points=dict(feature=steps, logits=steps))
+model = dict(
+    points=dict.fromkeys(('feature', 'logits'), dict(connector=dict(num_inference_steps=3)))
+)

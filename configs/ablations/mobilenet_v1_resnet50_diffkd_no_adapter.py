@@ -2,5 +2,4 @@
 
 _base_ = '../classification/mobilenet_v1_resnet50_diffkd.py'
 
-without = dict(connector=dict(noise_adapter=None))
-model = dict(points=dict(feature=without, logits=without))
+model = dict(points=dict.fromkeys(('feature', 'logits'), dict(connector=dict(noise_adapter=None))))

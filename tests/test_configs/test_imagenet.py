@@ -256,6 +256,8 @@ def test_rows(name, row):
     """Student, points and teacher; all else is as for the student alone."""
     cfg, alone = load(name), load(row.student)
     model = cfg.model
+    for shared in ('feature', 'logits', 'teacher'):  # parts of the model that several configs have
+        cfg.pop(shared, None)
     assert model.student == alone.model and set(cfg) == set(alone)
     assert all(cfg[key] == alone[key] for key in cfg if key != 'model')
     assert Path(model.teacher.config).stem == row.teacher

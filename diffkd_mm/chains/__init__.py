@@ -1,0 +1,5 @@
+"""Chains: from the branches of a student's layer to a teacher's feature, step by step."""
+
+from .kdiffusion import KDiffusionChain
+
+__all__ = ['KDiffusionChain']

@@ -8,6 +8,7 @@ __version__ = '0.1.0'
 
 from . import (
     compat,  # noqa: F401  first: config inheritance must work before anything is parsed
+    chains,  # isort: skip
     connectors,
     datasets,
     diffusion,
@@ -19,6 +20,7 @@ from . import (
 )
 
 __all__ = [
+    'chains',
     'connectors',
     'datasets',
     'diffusion',

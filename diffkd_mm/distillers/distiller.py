@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..errors import DistillationError
 from ..options import check_options
 from ..registry import MODELS
+from ..reparam import Branches, Surgery, check_folded, fold
 from ..taps import (
     Tap,
     check_tap,
@@ -48,6 +49,9 @@ class Distiller(StudentNames, BaseModel):
         points (dict, optional): Options of a point, see :class:`PointOptions`, by the point's name.
         inherit (Sequence[str]): Parts of the student, such as ``['neck', 'bbox_head']``, that are
             initialised from the teacher's where names and shapes agree. Defaults to none.
+        branches (dict, optional): Options of :class:`~diffkd_mm.reparam.Surgery`: ``layers``,
+            ``num_branches`` and ``noise``. These layers of the student are several in training and
+            fold into one. They need no teacher and no point.
         data_preprocessor (dict, optional): The student's, where a config keeps it outside of the
             model, as MMPretrain's do.
 
@@ -63,6 +67,7 @@ class Distiller(StudentNames, BaseModel):
         teacher: dict | None = None,
         points: dict | None = None,
         inherit: Sequence[str] = (),
+        branches: dict | None = None,
         data_preprocessor: dict | None = None,
     ) -> None:
         student = dict(student)
@@ -71,6 +76,7 @@ class Distiller(StudentNames, BaseModel):
         student_model = MMENGINE_MODELS.build(student)
         super().__init__(data_preprocessor=student_model.data_preprocessor)
         self.student = student_model
+        self._branch_out(branches)
         self.teacher: FrozenTeacher | None = None
         if teacher is not None:
             if not isinstance(teacher, dict) or not (
@@ -91,12 +97,34 @@ class Distiller(StudentNames, BaseModel):
 
     # Building
 
+    def _branch_out(self, branches: dict | None) -> None:
+        if branches is None:
+            return
+        if not isinstance(branches, dict) or not branches.get('layers'):
+            raise DistillationError(
+                f'branches={branches!r}: it needs layers, the paths of layers of the student.'
+            )
+        check_options(branches, Surgery, 'branches')
+        Surgery(**branches).apply(self.student)
+
+    def fold(self) -> nn.Module:
+        """A copy of the student as its own config builds it, every layer in branches folded."""
+        return fold(self.student)
+
     def _build_points(self, configs: Mapping[str, Mapping]) -> dict[str, DistillationPoint]:
         if not isinstance(configs, Mapping):
             raise DistillationError('points must be a dict of points by their names.')
         every = {name: PointOptions.from_config(name, cfg) for name, cfg in configs.items()}
         for name, options in every.items():
             check_tap(self.student, options.student, f'point {name!r}, student tap')
+            if options.chain is not None and not isinstance(
+                self.student.get_submodule(options.student), Branches
+            ):
+                raise DistillationError(
+                    f'point {name!r}: a chain needs a student tap in branches, and '
+                    f'{options.student!r} is none. Add it to the distiller: '
+                    f'branches=dict(layers=[{options.student!r}]).'
+                )
             if options.regions is not None:
                 check_tap(self.student, options.regions, f'point {name!r}, regions')
         levels, image_size = self._probe_student([x for x in every.values() if x.needs_probe])
@@ -160,6 +188,8 @@ class Distiller(StudentNames, BaseModel):
         self.teacher.model = model.eval().requires_grad_(False)
         for name, point in self.distillation.items():
             check_tap(model, point.options.teacher, f'point {name!r}, teacher tap')
+            if guidance := getattr(point.chain, 'guidance', None):
+                check_tap(model, guidance, f'point {name!r}, guidance')
         self._pixels = pixels_of_both(self.student.data_preprocessor, model.data_preprocessor)
         self._check_shapes(model)
 
@@ -186,6 +216,9 @@ class Distiller(StudentNames, BaseModel):
                     raise not_called('teacher', point.options.teacher)
                 if point.options.strides is not None:
                     point.match_strides('teacher', teacher_levels, size)
+                if getattr(point.chain, 'guidance', None):
+                    teacher_level, *_ = point.select(teacher_levels, 'teacher')
+                    point.chain.check_guide(self._guide(point), teacher_level.size(1))
                 if student_levels:  # else called with annotations only, or never
                     point.check(
                         point.select(student_levels, 'student'),
@@ -246,7 +279,7 @@ class Distiller(StudentNames, BaseModel):
         if not extractors:  # before the student, whose activations would be held meanwhile
             teacher_records = self.run_teacher(inputs, data_samples)
         with (
-            record(self.student, [point.options.student for point in points]) as student_records,
+            record(self.student, [point.options.recorded for point in points]) as student_records,
             record_regions(self.student, extractors) as regions,
         ):
             losses = self.student(inputs, data_samples, mode='loss')
@@ -256,15 +289,21 @@ class Distiller(StudentNames, BaseModel):
             with _naming(name):
                 point_losses = point(
                     outputs(
-                        student_records[point.options.student], point.options.student, 'student'
+                        student_records[point.options.recorded], point.options.recorded, 'student'
                     ),
                     outputs(
                         teacher_records[point.options.teacher_tap], point.options.teacher, 'teacher'
                     ),
                     data_samples,
+                    self._guide(point),
                 )
             losses.update({f'{name}.{key}': value for key, value in point_losses.items()})
         return losses
+
+    def _guide(self, point: DistillationPoint) -> nn.Module | None:
+        """The teacher's layer that guides the point's chain, if there is one."""
+        path = getattr(point.chain, 'guidance', None)
+        return self.teacher.model.get_submodule(path) if path else None
 
     @torch.no_grad()
     def run_teacher(
@@ -326,6 +365,12 @@ class Distiller(StudentNames, BaseModel):
                 'bfloat16 or float32 in place of float16.'
             )
         return total, log_vars
+
+    # Loading
+
+    def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
+        check_folded(state_dict, self.student, 'the checkpoint')
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     # Devices
 

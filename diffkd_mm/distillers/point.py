@@ -4,6 +4,7 @@ import inspect
 import math
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -20,7 +21,7 @@ from .point_options import PointOptions
 
 
 class DistillationPoint(nn.Module):
-    """A student tap, a teacher tap, a connector between them and a loss.
+    """A student tap, a teacher tap, a connector between them, a chain if the tap has branches, a loss.
 
     Args:
         options (PointOptions): What the config says of it.
@@ -37,6 +38,9 @@ class DistillationPoint(nn.Module):
         self.connector = None
         if options.connector is not None:
             self.connector = build_part(options.connector, f'point {options.name!r}, connector')
+        self.chain = None
+        if options.chain is not None:
+            self.chain = build_part(options.chain, f'point {options.name!r}, chain')
         self.loss = build_part(options.loss, f'point {options.name!r}, loss')
         wanted = inspect.signature(self.loss.forward).parameters
         self._loss_takes = [key for key in ('data_samples', 'level') if key in wanted]
@@ -85,11 +89,29 @@ class DistillationPoint(nn.Module):
         check_levels(students, teachers, self.options, self.connector, self.loss)
 
     def refine(
-        self, students: Sequence[Tensor], teachers: Sequence[Tensor]
+        self,
+        students: Sequence[Tensor],
+        teachers: Sequence[Tensor],
+        guide: nn.Module | None = None,
     ) -> tuple[list[Tensor], list[Tensor], dict[str, Tensor]]:
-        """Refined student tensors, targets and the connector's losses, level by level."""
+        """Refined student tensors, targets and the losses of connector or chain.
+
+        One of each per level, or per step of a chain.
+        """
         students, teachers = self.select(students, 'student'), self.select(teachers, 'teacher')
-        self.check(students, teachers)
+        if self.chain is None:
+            self.check(students, teachers)
+            return self._connect(students, teachers)
+        self.check(students[:1], teachers)
+        # The branches in one batch, so that a connector's statistics see the teacher once.
+        refined, targets, losses = self._connect([torch.cat(students)], teachers)
+        branches = refined[0].chunk(len(students))
+        predictions, targets, more = self.chain(branches, targets[0], guide)
+        return predictions, targets, {**losses, **more}
+
+    def _connect(
+        self, students: list[Tensor], teachers: list[Tensor]
+    ) -> tuple[list[Tensor], list[Tensor], dict[str, Tensor]]:
         if self.options.resize:
             students = [
                 x
@@ -106,6 +128,7 @@ class DistillationPoint(nn.Module):
         students: Sequence[Tensor],
         teachers: Sequence[Tensor],
         data_samples: list | None = None,
+        guide: nn.Module | None = None,
     ) -> dict[str, Tensor]:
         """Compares the levels of both taps.
 
@@ -113,16 +136,17 @@ class DistillationPoint(nn.Module):
             students (Sequence[Tensor]): The tensors of the student tap.
             teachers (Sequence[Tensor]): The tensors of the teacher tap.
             data_samples (list, optional): Data samples of the batch, for losses that ask for them.
+            guide (nn.Module, optional): The teacher's layer that guides the chain.
 
         Returns:
-            dict[str, Tensor]: ``loss_kd``, summed over the levels, and what the connector adds.
+            dict[str, Tensor]: ``loss_kd``, summed over the levels or the steps of a chain, and what connector and chain add.
 
         Raises:
             DistillationError: If the levels do not fit.
         """
         if any(x.numel() == 0 for x in students):  # no region was sampled: a mean over nothing
             return {'loss_kd': self._zero(students)}
-        refined, targets, losses = self.refine(students, teachers)
+        refined, targets, losses = self.refine(students, teachers, guide)
         loss_kd = 0
         for level, (x, y) in enumerate(zip(refined, targets)):
             available = dict(data_samples=data_samples, level=level)

@@ -1,5 +1,6 @@
 """Taps: recording what modules of a model output, and running a model as deep as they need."""
 
+from .following import follow
 from .probing import PROBE_SIZES, blank_image, probe
 from .recording import Record, Tap, check_tap, not_called, outputs, record
 from .regions import record_regions
@@ -11,6 +12,7 @@ __all__ = [
     'Tap',
     'blank_image',
     'check_tap',
+    'follow',
     'not_called',
     'outputs',
     'probe',

@@ -1,5 +1,6 @@
 """Hooks beside training."""
 
+from .folding import FoldBranchesHook, RefuseUnfoldedHook
 from .warm_start import WarmStartHook
 
-__all__ = ['WarmStartHook']
+__all__ = ['FoldBranchesHook', 'RefuseUnfoldedHook', 'WarmStartHook']

@@ -4,18 +4,32 @@ from mmengine.config import Config
 from mmengine.config.utils import ConfigParsingError
 from mmengine.hub import get_config
 
-from .errors import DistillationError
+from .errors import DistillationError, first_line
 
-# What MMEngine raises for a file that is missing or is none of its configs.
-_NO_CONFIG = (OSError, ImportError, SyntaxError, ValueError, AssertionError, ConfigParsingError)
+# What MMEngine raises for a file that is missing, inherits from itself or is none of its configs:
+# a file of Python may fail as any program may.
+_NO_CONFIG = (
+    OSError,
+    ImportError,
+    SyntaxError,
+    ValueError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    NameError,
+    RecursionError,
+    TypeError,
+    ConfigParsingError,
+)
 
 
-def load_config(config: str | dict) -> Config:
+def load_config(config: str | dict, where: str = 'teacher') -> Config:
     """Loads a model's config.
 
     Args:
         config (str | dict): Path of a config file, ``'package::path'`` for a config that an
             OpenMMLab package ships, or a dict with the key ``model``.
+        where (str): What to call the place in the message. Defaults to ``'teacher'``.
 
     Returns:
         Config: The config.
@@ -32,9 +46,12 @@ def load_config(config: str | dict) -> Config:
         else:
             cfg = Config.fromfile(config)
     except _NO_CONFIG as error:
-        raise DistillationError(f'teacher: cannot load the config {config!r}: {error}') from error
-    if 'model' not in cfg:
-        raise DistillationError(f"teacher: the config {config!r} has no 'model'.")
+        reason = first_line(error)
+        if isinstance(error, RecursionError):
+            reason = 'it inherits from itself'
+        raise DistillationError(f'{where}: cannot load the config {config!r}: {reason}') from error
+    if not isinstance(cfg.get('model'), dict):
+        raise DistillationError(f"{where}: the config {config!r} has no 'model'.")
     return cfg
 
 

@@ -8,9 +8,10 @@ import torch
 from mmengine.config import Config, DictAction
 from mmengine.device import get_device
 from mmengine.dist import is_distributed
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner import Runner
 
 import diffkd_mm  # noqa: F401  before the config is read, so that it can inherit from all packages
+from diffkd_mm.checkpoints.storage import has_checkpoints
 from diffkd_mm.errors import DistillationError
 
 
@@ -123,7 +124,7 @@ def main() -> None:
         scale_learning_rate(cfg)
     if args.resume == 'auto':
         # Where there is nothing to resume, the config's own `load_from` still counts.
-        if find_latest_checkpoint(cfg.work_dir):
+        if has_checkpoints(cfg.work_dir):
             cfg.resume, cfg.load_from = True, None
     elif args.resume:
         cfg.resume, cfg.load_from = True, args.resume

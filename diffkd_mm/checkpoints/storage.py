@@ -1,5 +1,6 @@
 """Checkpoints on disk: written whole or not at all, and found again after a kill."""
 
+import logging
 import os
 import re
 import zipfile
@@ -151,7 +152,7 @@ def latest_checkpoint(work_dir: str | Path, folder: str | Path | None = None) ->
         print_log(
             f'{subject}{problem}: resuming from {str(path)!r}, the newest checkpoint that is whole.',
             logger='current',
-            level='WARNING',
+            level=logging.WARNING,
         )
     return str(path)
 

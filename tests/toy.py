@@ -46,7 +46,9 @@ class ToyModel(BaseModel):
 
     def __init__(self) -> None:
         super().__init__()
-        self.layers = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Dropout(), nn.Linear(4, 1))
+        self.layers = nn.Sequential(
+            nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Dropout(), nn.Linear(4, 1)
+        )
 
     def forward(self, inputs, mode='tensor'):
         output = self.layers(inputs)
@@ -75,7 +77,9 @@ class ToyMetric(BaseMetric):
         return dict(mean=sum(results) / len(results))
 
 
-def config(work_dir: Path, epochs: int = 4, by_iterations: bool = False, workers: int = 0) -> Config:
+def config(
+    work_dir: Path, epochs: int = 4, by_iterations: bool = False, workers: int = 0
+) -> Config:
     """A training of ``epochs`` times four batches, validated and saved after each epoch."""
     loader = dict(
         batch_size=2,

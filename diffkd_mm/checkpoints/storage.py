@@ -150,7 +150,7 @@ def latest_checkpoint(work_dir: str | Path, folder: str | Path | None = None) ->
     if problem:
         subject = '' if broken else f'{str(note)!r} '
         print_log(
-            f'{subject}{problem}: resuming from {str(path)!r}, the newest checkpoint that is whole.',
+            f'{subject}{problem}: resuming from {str(path)!r}, the newest that is whole.',
             logger='current',
             level=logging.WARNING,
         )

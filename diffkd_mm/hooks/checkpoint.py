@@ -35,8 +35,8 @@ class CheckpointHook(_CheckpointHook):
       a training that resumes by itself finds the newest whole one
       (:func:`~diffkd_mm.checkpoints.storage.latest_checkpoint`).
     - A resumed training goes on bit for bit as an uninterrupted one would: a checkpoint also holds
-      the states of all generators of each rank, the sampler's seed and gradients accumulated so far;
-      validation draws from copies of the generators; data workers are seeded batch by batch
+      the states of all generators of each rank, the sampler's seed and gradients that wait for
+      more; validation draws from copies of the generators; data workers are seeded batch by batch
       (:class:`~diffkd_mm.hooks.generators.BatchSeeds`).
     - What is not finite is not written.
     - The name: importing this package registers it in MMEngine's own place, so that every config
@@ -178,12 +178,13 @@ class CheckpointHook(_CheckpointHook):
             FloatingPointError: If weights, their average or the optimizer's state are not finite.
         """
         bad = list(_not_finite(checkpoint, {n for n, _ in _unwrapped(runner).named_parameters()}))
+        step = checkpoint['meta']['iter']
         if bad:
             raise FloatingPointError(
                 f'{bad[0]} and {len(bad) - 1} other tensors are NaN or infinite, so no checkpoint '
-                f'is written at iteration {checkpoint["meta"]["iter"]}. Those that this training wrote before '
-                'were checked in the same way. Lower the learning rate or a loss weight, clip '
-                'gradients, or use bfloat16 or float32 in place of float16.'
+                f'is written at iteration {step}. Those that this training wrote before were '
+                'checked in the same way. Lower the learning rate or a loss weight, clip gradients, or '
+                'use bfloat16 or float32 in place of float16.'
             )
         checkpoint.update(self._state)
 

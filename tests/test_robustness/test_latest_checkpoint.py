@@ -4,8 +4,8 @@ import os
 import shutil
 
 import pytest
-import toy
 import torch
+import toy
 
 from diffkd_mm.checkpoints import storage
 from diffkd_mm.checkpoints.storage import has_checkpoints, latest_checkpoint

@@ -1,12 +1,10 @@
 """A resumed training equals an uninterrupted one, bit for bit."""
 
-import shutil
 from pathlib import Path
 
 import pytest
-import toy
 import torch
-from mmengine.logging import MMLogger
+import toy
 
 EPOCHS = dict(by_iterations=False)
 ITERATIONS = dict(by_iterations=True)

@@ -183,8 +183,8 @@ class CheckpointHook(_CheckpointHook):
             raise FloatingPointError(
                 f'{bad[0]} and {len(bad) - 1} other tensors are NaN or infinite, so no checkpoint '
                 f'is written at iteration {step}. Those that this training wrote before were '
-                'checked in the same way. Lower the learning rate or a loss weight, clip gradients, or '
-                'use bfloat16 or float32 in place of float16.'
+                'checked in the same way. Lower the learning rate or a loss weight, clip '
+                'gradients, or use bfloat16 or float32 in place of float16.'
             )
         checkpoint.update(self._state)
 

@@ -19,8 +19,9 @@ from diffkd_mm.errors import DistillationError
 
 ROOT = Path(__file__).parents[2]
 TOOLS = ROOT / 'tools'
-# Where the tools find `tiny_hooks`, beside what they find anyway.
-TESTS_PATH = os.pathsep.join([str(ROOT / 'tests'), *filter(None, [os.environ.get('PYTHONPATH')])])
+WITH_TINY = os.pathsep.join(
+    filter(None, [str(Path(tiny.__file__).parent), os.environ.get('PYTHONPATH')])
+)
 
 
 def run(*command, check=True, **env):
@@ -131,7 +132,7 @@ class TestFailures:
         cfg.custom_imports = dict(imports=['diffkd_mm', 'tiny_hooks'])
         cfg.custom_hooks = [dict(type='NaNHook', iteration=3)]
         config = dump(cfg, tmp_path / 'config.py')
-        result = python(TOOLS / 'train.py', config, check=False, PYTHONPATH=TESTS_PATH)
+        result = python(TOOLS / 'train.py', config, check=False, PYTHONPATH=WITH_TINY)
         assert result.returncode != 0 and 'FloatingPointError: ' in result.stderr
         assert 'fpn.loss_kd=nan' in result.stderr
         weights = torch.load(tmp_path / 'work/epoch_1.pth', weights_only=False)['state_dict']
@@ -146,7 +147,7 @@ def test_a_killed_training_is_resumed_as_if_nothing_had_been(trained, tmp_path):
     cfg.custom_imports = dict(imports=['diffkd_mm', 'tiny_hooks'])
     cfg.custom_hooks = [dict(type='KillHook', iteration=3)]
     command = TOOLS / 'train.py', dump(cfg, tmp_path / 'config.py'), '--work-dir', tmp_path / 'work'
-    paths = dict(PYTHONPATH=TESTS_PATH)
+    paths = dict(PYTHONPATH=WITH_TINY)
     killed = python(*command, '--resume', check=False, **paths)  # there is nothing yet
     assert killed.returncode == -signal.SIGKILL
     assert {x.name for x in (tmp_path / 'work').glob('*.pth')} == {'epoch_1.pth'}
@@ -194,7 +195,7 @@ class TestDistributed:
         cfg.train_dataloader.batch_size = 2
         cfg.randomness = dict(seed=None, diff_rank_seed=True)  # as in the configs for COCO
         config = dump(cfg, tmp_path / 'config.py')
-        paths = dict(PYTHONPATH=TESTS_PATH, CUDA_VISIBLE_DEVICES='')
+        paths = dict(PYTHONPATH=WITH_TINY, CUDA_VISIBLE_DEVICES='')
         run(TOOLS / 'dist_train.sh', config, 2, **paths, PORT=free_port())
         reports = [json.loads((tmp_path / f'rank_{rank}.json').read_text()) for rank in range(2)]
         assert [r['world_size'] for r in reports] == [2, 2]

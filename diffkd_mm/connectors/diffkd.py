@@ -58,6 +58,43 @@ class DiffKDLevel(nn.Module):
                 PointwiseConv(channels, channels), build_norm(norm_cfg, channels)
             )
 
+    def encode(self, teacher: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The target of a teacher map (B, C_t, H, W), of shape (B, C, H, W), and ``loss_ae``."""
+        target = teacher.detach()
+        loss_ae = None
+        if self.standardization is not None:
+            target = self.standardization(target)
+        if self.autoencoder is not None:
+            latent, reconstruction = self.autoencoder(target)
+            loss_ae = F.mse_loss(reconstruction.float(), target.float())
+            target = latent.detach()
+        return target.float(), loss_ae
+
+    def diffusion_loss(self, latent: Tensor, sampler: DDIMSampler, with_cp: bool) -> Tensor:
+        """MSE(Φ(x_t, t), ε) with one random timestep per sample (eq. 5)."""
+        noise = gaussian_noise(latent)
+        timesteps = torch.randint(
+            sampler.num_train_timesteps, (latent.size(0),), device=latent.device
+        )
+        noisy = sampler.add_noise(latent, noise, timesteps)
+        noise_pred = _predict_noise(self.denoiser, noisy, timesteps, with_cp).float()
+        # Channels last as the memory is: the loss's gradient would not follow the layout.
+        return F.mse_loss(noise_pred.permute(0, 2, 3, 1), noise.permute(0, 2, 3, 1))
+
+    def denoise(
+        self, student: Tensor, sampler: DDIMSampler, trains_denoiser: bool, with_cp: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """Projected, noised (eq. 8) and denoised student map, and γ of shape (B,)."""
+        sample = self.student_projection(student).float()
+        noise_weight = None
+        if self.noise_adapter is not None:
+            sample, noise_weight = self.noise_adapter(sample, gaussian_noise(sample))
+        denoiser = self.denoiser if trains_denoiser else _Frozen(self.denoiser)
+        sample = sampler.denoise(
+            sample, lambda x, timesteps: _predict_noise(denoiser, x, timesteps, with_cp)
+        )
+        return self.output_projection(sample), noise_weight
+
 
 @MODELS.register_module()
 class DiffKDConnector(Connector):
@@ -158,7 +195,9 @@ class DiffKDConnector(Connector):
         latents, losses = self._encode_and_diffuse(teachers)
         refined, noise_weights = [], []
         for i, student in enumerate(students):
-            feature, noise_weight = self._denoise(self._level(i), _as_map(student))
+            feature, noise_weight = self._level(i).denoise(
+                _as_map(student), self.sampler, self.kd_trains_denoiser, self.with_cp
+            )
             refined.append(feature)
             if noise_weight is not None:
                 noise_weights.append(noise_weight.mean())
@@ -197,48 +236,21 @@ class DiffKDConnector(Connector):
         latents, losses_diff, losses_ae = [], [], []
         for i, teacher in enumerate(teachers):
             level = self._level(i)
-            target = _as_map(teacher).detach()
-            if level.standardization is not None:
-                target = level.standardization(target)
-            if level.autoencoder is not None:
-                latent, reconstruction = level.autoencoder(target)
-                losses_ae.append(F.mse_loss(reconstruction.float(), target.float()))
-                target = latent.detach()
-            target = target.float()
-            losses_diff.append(self._diffusion_loss(level.denoiser, target))
+            target, loss_ae = level.encode(_as_map(teacher))
+            if loss_ae is not None:
+                losses_ae.append(loss_ae)
+            losses_diff.append(level.diffusion_loss(target, self.sampler, self.with_cp))
             latents.append(target)
         losses = dict(loss_diff=self.loss_diff_weight * sum(losses_diff))
         if losses_ae:
             losses['loss_ae'] = self.loss_ae_weight * sum(losses_ae)
         return latents, losses
 
-    def _diffusion_loss(self, denoiser: nn.Module, latent: Tensor) -> Tensor:
-        """MSE(Φ(x_t, t), ε) with one random timestep per sample (eq. 5)."""
-        noise = gaussian_noise(latent)
-        timesteps = torch.randint(
-            self.sampler.num_train_timesteps, (latent.size(0),), device=latent.device
-        )
-        noisy = self.sampler.add_noise(latent, noise, timesteps)
-        noise_pred = self._predict_noise(denoiser, noisy, timesteps).float()
-        # Channels last as the memory is: the loss's gradient would not follow the layout.
-        return F.mse_loss(noise_pred.permute(0, 2, 3, 1), noise.permute(0, 2, 3, 1))
 
-    def _denoise(self, level: DiffKDLevel, student: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Projected, noised and denoised student feature, and γ of shape (B,)."""
-        sample = level.student_projection(student).float()
-        noise_weight = None
-        if level.noise_adapter is not None:
-            sample, noise_weight = level.noise_adapter(sample, gaussian_noise(sample))
-        denoiser = level.denoiser if self.kd_trains_denoiser else _Frozen(level.denoiser)
-        sample = self.sampler.denoise(
-            sample, lambda x, timesteps: self._predict_noise(denoiser, x, timesteps)
-        )
-        return level.output_projection(sample), noise_weight
-
-    def _predict_noise(self, denoiser, x: Tensor, timesteps: Tensor) -> Tensor:
-        if self.with_cp and torch.is_grad_enabled():
-            return checkpoint_without_norm_update(denoiser, x, timesteps)
-        return denoiser(x, timesteps)
+def _predict_noise(denoiser, x: Tensor, timesteps: Tensor, with_cp: bool) -> Tensor:
+    if with_cp and torch.is_grad_enabled():
+        return checkpoint_without_norm_update(denoiser, x, timesteps)
+    return denoiser(x, timesteps)
 
 
 class _Frozen:

@@ -12,10 +12,10 @@ from mmengine.registry import MODELS as MMENGINE_MODELS
 from torch import Tensor, nn
 
 from ..errors import DistillationError
+from ..options import check_options
 from ..registry import MODELS
-from .point import DistillationPoint, check_options
-from .preprocessing import Pixels, convert_images, pixels_of_both
-from .taps import (
+from ..taps import (
+    Tap,
     check_tap,
     not_called,
     outputs,
@@ -24,14 +24,14 @@ from .taps import (
     record_regions,
     run_to_taps,
 )
+from .point import DistillationPoint
+from .preprocessing import Pixels, convert_images, pixels_of_both
+from .student_names import StudentNames
 from .teacher import FrozenTeacher
-
-_STUDENT = 'student.'
-_DISTILLATION = 'distillation.'
 
 
 @MODELS.register_module()
-class Distiller(BaseModel):
+class Distiller(StudentNames, BaseModel):
     """Trains a student with its own losses and those of distillation points.
 
     In a checkpoint the student's weights have the names they have in the student alone, the
@@ -88,7 +88,7 @@ class Distiller(BaseModel):
             raise DistillationError(
                 'points and inherit need a teacher: teacher=dict(config=…, checkpoint=…).'
             )
-        self._register_state_dict_hook(_give_student_its_names)
+        self.give_student_its_names()
 
     # Building
 
@@ -129,7 +129,7 @@ class Distiller(BaseModel):
 
     def _probe_student(self, configs: dict[str, dict]) -> tuple[dict[str, list[Tensor]], int]:
         """The levels of the points' student taps on a blank image, and its height and width."""
-        taps = {name: (cfg['student'], cfg.get('regions')) for name, cfg in configs.items()}
+        taps = {name: Tap(cfg['student'], cfg.get('regions')) for name, cfg in configs.items()}
         shapes, size = probe((self.student, list(taps.values()))) if taps else ([{}], 0)
         levels = {name: shapes[0][tap] if shapes else [] for name, tap in taps.items()}
         for name, cfg in configs.items():
@@ -336,57 +336,12 @@ class Distiller(BaseModel):
             )
         return total, log_vars
 
-    # Names, copies and devices
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            # Code that reaches into a model (hooks, optimizer constructors) means the student.
-            return getattr(super().__getattr__('student'), name)
-
-    def named_parameters(self, prefix: str = '', *args, **kwargs) -> Iterator:
-        """As for any module, but with the student's parameters under their own names.
-
-        Optimizer constructors choose learning rates by these names.
-        """
-        own = f'{prefix}.{_STUDENT}' if prefix else _STUDENT
-        for name, parameter in super().named_parameters(prefix, *args, **kwargs):
-            if name.startswith(own):
-                name = own.removesuffix(_STUDENT) + name.removeprefix(own)
-            yield name, parameter
-
-    def get_layer_depth(self, param_name: str) -> tuple[int, int]:
-        """The student's depth of a parameter, by the name that it has as a child's.
-
-        MMPretrain's layer-wise decay of the learning rate finds parameters by walking through the
-        children. A connector counts as the head does.
-        """
-        return self.student.get_layer_depth(param_name.removeprefix(_STUDENT))
-
-    def _load_from_state_dict(self, state_dict, prefix, local_metadata, *args) -> None:
-        metadata = getattr(state_dict, '_metadata', None)
-        for names in (state_dict, metadata):
-            for key in list(names or ()):
-                if key.startswith(prefix) and not key.startswith(prefix + _DISTILLATION):
-                    renamed = prefix + _STUDENT + key.removeprefix(prefix)
-                    # Versions are looked up by whoever holds the dict, so they stay as well.
-                    names[renamed] = names.pop(key) if names is state_dict else names[key]
-        super()._load_from_state_dict(state_dict, prefix, local_metadata, *args)
+    # Devices
 
     def _apply(self, fn, *args):
         if self.teacher is not None:
             self.teacher.apply(fn)
         return super()._apply(fn, *args)
-
-
-def _give_student_its_names(module: nn.Module, state_dict: dict, prefix: str, *args) -> None:
-    """State dict hook: ``student.backbone.…`` becomes ``backbone.…``."""
-    metadata = getattr(state_dict, '_metadata', {})
-    for names in (state_dict, metadata):
-        for key in list(names):
-            if key.startswith(prefix + _STUDENT):
-                names[prefix + key.removeprefix(prefix + _STUDENT)] = names.pop(key)
 
 
 @contextmanager

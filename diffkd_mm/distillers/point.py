@@ -1,6 +1,5 @@
 """Distillation points: what is compared with what, and how."""
 
-import difflib
 import inspect
 import math
 from collections.abc import Sequence
@@ -9,50 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import DistillationError
-from ..registry import MODELS, build_model
-from .taps import Tap
-
-
-def build_part(cfg: dict, where: str) -> nn.Module:
-    """Builds a connector or a loss, and names the place in the config if that fails.
-
-    Args:
-        cfg (dict): Config with the key ``type``.
-        where (str): What to call the place in the message.
-
-    Returns:
-        nn.Module: The module.
-
-    Raises:
-        DistillationError: If the type or an option is unknown or refused.
-    """
-    part_class = MODELS.get(cfg['type']) if isinstance(cfg.get('type'), str) else None
-    if part_class is not None:
-        check_options(cfg, part_class, where)
-    try:
-        return build_model(cfg)
-    except (KeyError, TypeError, ValueError) as error:
-        raise DistillationError(f'{where}: {error}') from error
-
-
-def check_options(cfg: dict, target: type, where: str) -> None:
-    """Checks the keys of a config against the parameters of a class.
-
-    Raises:
-        DistillationError: Names the unknown option and the nearest existing one.
-    """
-    parameters = inspect.signature(target.__init__).parameters
-    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        return
-    known = [name for name in parameters if name not in ('self', 'name')]
-    for option in cfg:
-        if option not in known and option not in ('type', '_scope_'):
-            near = difflib.get_close_matches(option, known, n=1)
-            hint = f' Did you mean {near[0]!r}?' if near else ''
-            raise DistillationError(
-                f'{where}: {target.__name__} has no option {option!r}.{hint} '
-                f'Options: {", ".join(known)}.'
-            )
+from ..options import build_part
+from ..taps import Tap
+from .point_checks import check_levels
 
 
 class DistillationPoint(nn.Module):
@@ -127,8 +85,8 @@ class DistillationPoint(nn.Module):
         self.teacher_levels = teacher_levels
         self.strides = strides
         self.regions = regions
-        self.student_tap: Tap = (student, regions)
-        self.teacher_tap: Tap = (teacher, regions)
+        self.student_tap: Tap = Tap(student, regions)
+        self.teacher_tap: Tap = Tap(teacher, regions)
         self.resize = resize
         self.channels_last = channels_last
         self.connector = None
@@ -194,81 +152,9 @@ class DistillationPoint(nn.Module):
             )
         return [_as_map(x) for x in levels]
 
-    def check(self, students: Sequence, teachers: Sequence) -> None:
-        """Checks number, size and channels of the chosen levels.
-
-        Args:
-            students (Sequence[Tensor]): The student's levels.
-            teachers (Sequence[Tensor]): The teacher's levels.
-
-        Raises:
-            DistillationError: Says what was found, what was expected and what to change.
-        """
-        if len(students) != len(teachers):
-            raise DistillationError(
-                f'the student tap {self.student!r} gives {len(students)} levels, the teacher tap '
-                f'{self.teacher!r} {len(teachers)}. Choose matching ones by strides, or by '
-                'student_levels and teacher_levels, such as student_levels=[0] where the student '
-                'calls the module several times in a step.'
-            )
-        for i, (student, teacher) in enumerate(zip(students, teachers)):
-            self._check_kind(i, student, teacher)
-            if student.shape[2:] != teacher.shape[2:] and not self.resize:
-                raise DistillationError(
-                    f'level {i} has size {tuple(student.shape[2:])} in the student and '
-                    f'{tuple(teacher.shape[2:])} in the teacher. Choose levels by strides, or by '
-                    'student_levels and teacher_levels, or set resize=True.'
-                )
-            if self.connector is None:
-                self._check_loss_channels(i, student, teacher)
-        if self.connector is not None:
-            self.connector.check_levels(students, teachers)
-
-    def _check_kind(self, i: int, student: Tensor, teacher: Tensor) -> None:
-        """Both sides are tensors of the same kind, one that the loss takes, of the same samples."""
-        found = (
-            f'level {i} has shape {tuple(student.shape)} in the student and '
-            f'{tuple(teacher.shape)} in the teacher'
-        )
-        dims = getattr(self.loss, 'dims', None) or (self.connector and (2, 4))
-        taken = not dims or student.dim() in dims
-        tokens = [side for side, x in (('student', student), ('teacher', teacher)) if x.dim() == 3]
-        if tokens and not (taken and student.shape == teacher.shape):
-            side = tokens[0] if len(tokens) == 1 and self.channels_last is None else 'both'
-            raise DistillationError(
-                f'{found}: are these tokens (B, N, C)? They are compared as maps: set '
-                f"the point's channels_last={side!r}."
-            )
-        if student.dim() != teacher.dim():
-            raise DistillationError(
-                f'{found}: maps (B, C, H, W) are compared with maps, vectors (B, C) with vectors.'
-            )
-        if len(student) != len(teacher):
-            raise DistillationError(
-                f'{found}, not the same samples. Taps in RoI heads need regions=, the path of the '
-                'RoI extractor.'
-            )
-        if not taken:
-            kinds = ' or '.join({2: 'vectors (B, C)', 4: 'maps (B, C, H, W)'}[x] for x in dims)
-            raise DistillationError(f'{found}, and {type(self.loss).__name__} compares {kinds}.')
-
-    def _check_loss_channels(self, i: int, student: Tensor, teacher: Tensor) -> None:
-        """Both sides have as many channels, or as many as a loss that names them expects."""
-        if hasattr(self.loss, 'student_channels'):
-            expected = self.loss.student_channels, self.loss.teacher_channels
-            if (student.shape[1], teacher.shape[1]) != expected:
-                raise DistillationError(
-                    f'level {i} has {student.shape[1]} channels in the student and '
-                    f'{teacher.shape[1]} in the teacher, but the loss has '
-                    f'student_channels={expected[0]} and teacher_channels={expected[1]}.'
-                )
-        elif student.shape[1] != teacher.shape[1]:
-            raise DistillationError(
-                f'level {i} has {student.shape[1]} channels in the student and '
-                f'{teacher.shape[1]} in the teacher. Add a connector, e.g. '
-                f"dict(type='ConvConnector', student_channels={student.shape[1]}, "
-                f'teacher_channels={teacher.shape[1]}).'
-            )
+    def check(self, students: Sequence[Tensor], teachers: Sequence[Tensor]) -> None:
+        """Checks number, size and channels of the chosen levels, see :func:`check_levels`."""
+        check_levels(self, students, teachers)
 
     def forward(
         self,

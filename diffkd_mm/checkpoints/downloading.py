@@ -75,7 +75,8 @@ def _fetch(url: str, path: Path) -> None:
                 return
             except _Retry as error:
                 if attempt == ATTEMPTS:
-                    raise DistillationError(_failed(url, f'{error} ({ATTEMPTS} attempts)')) from error
+                    reason = f'{error} ({ATTEMPTS} attempts)'
+                    raise DistillationError(_failed(url, reason)) from error
                 print_log(f'{url}: {error}; trying again', logger='current')
                 time.sleep(PAUSE * attempt)
             except OSError as error:

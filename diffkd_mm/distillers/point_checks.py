@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from torch import Tensor
+from mmengine.dist import get_world_size
+from torch import Tensor, nn
 
+from ..diffusion import Standardization
 from ..errors import DistillationError
 
 if TYPE_CHECKING:
@@ -41,6 +43,22 @@ def check_levels(point: 'DistillationPoint', students: Sequence, teachers: Seque
             _check_loss_channels(point, i, student, teacher)
     if point.connector is not None:
         point.connector.check_levels(students, teachers)
+
+
+def check_processes(point: 'DistillationPoint') -> None:
+    """Refuses modules by which processes wait for each other in a point that not all may reach.
+
+    Raises:
+        DistillationError: If the point is on regions, of which a process may sample none.
+    """
+    if point.regions is None or get_world_size() == 1:
+        return
+    for kind, option in ((Standardization, 'standardize'), (nn.SyncBatchNorm, 'SyncBN')):
+        if any(isinstance(module, kind) for module in point.modules()):
+            raise DistillationError(
+                f'{option} makes processes wait for each other, and one that samples no region in '
+                f'a step would never come: with regions and several processes, leave {option} out.'
+            )
 
 
 def _check_kind(point: 'DistillationPoint', i: int, student: Tensor, teacher: Tensor) -> None:

@@ -95,10 +95,10 @@ def read_checkpoint_file(checkpoint: str, trust: bool = False) -> Any:
 
 def _at_fault(error: pickle.UnpicklingError) -> str:
     """The object that made PyTorch refuse a file, as far as it says."""
-    names = re.search(r'GLOBAL ([\w.]+)|getattr\(.+\)|call function (?:<\S+ )?([\w.]+)', str(error))
-    if names is None:
-        return f'more than weights ({str(error).splitlines()[0]})'
-    return names[1] or names[2] or names[0]
+    found = re.search(
+        r"GLOBAL ([\w.]+)|<class '([\w.]+)'>|(getattr\(.+\)) is not allowed", str(error)
+    )
+    return next(filter(None, found.groups())) if found else 'more than weights'
 
 
 def _broken(path: Path, error: Exception) -> str:

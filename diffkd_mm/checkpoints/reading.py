@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
+from mmengine.optim import OneCycleParamScheduler
 from mmengine.runner import CheckpointLoader
 from mmengine.runner import checkpoint as mmengine_checkpoints
 from torch import Tensor
@@ -145,19 +146,29 @@ def _load_pickle(path: Path, trust: bool) -> Any:
 
 
 def _training_state_types() -> list:
-    """What MMEngine writes into a training checkpoint beside tensors: logs, as NumPy arrays."""
+    """What MMEngine writes into a training checkpoint beside tensors.
+
+    Logs, as NumPy arrays, and the curve of a one-cycle schedule.
+    """
     reconstruct = np.array(0).__reduce__()[0]
     scalar = np.float64(0).__reduce__()[0]
-    dtypes = {type(np.dtype(x)) for x in ('f8', 'f4', 'i8', 'i4', 'b1')}
-    log = [HistoryBuffer, (_log_statistic, 'builtins.getattr')]
-    return [np.ndarray, np.dtype, reconstruct, scalar, *dtypes, *log]
+    dtypes = {type(np.dtype(x)) for x in ('f8', 'f4', 'f2', 'i8', 'i4', 'i2', 'u4', 'u1', 'b1')}
+    one_cycle = f'{OneCycleParamScheduler.__module__}.{OneCycleParamScheduler.__qualname__}'
+    stand_ins = [(_attribute, 'builtins.getattr'), (_OneCycle, one_cycle)]
+    return [np.ndarray, np.dtype, reconstruct, scalar, *dtypes, HistoryBuffer, *stand_ins]
 
 
-def _log_statistic(owner: Any, name: str) -> Callable:
+class _OneCycle:
+    """Stands in for the scheduler, whose name alone is needed and which could be called."""
+
+
+def _attribute(owner: Any, name: str) -> Callable:
     """Stands in for ``getattr``, by which a pickled log names its statistics.
 
     The real one would lead from any object to any code.
     """
     if owner is HistoryBuffer and name in ('min', 'max', 'mean', 'current'):
         return getattr(HistoryBuffer, name)
+    if owner is _OneCycle and name in ('_annealing_cos', '_annealing_linear'):
+        return getattr(OneCycleParamScheduler, name)
     raise pickle.UnpicklingError(f'weights_only: getattr({owner!r}, {name!r}) is not allowed')

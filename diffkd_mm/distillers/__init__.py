@@ -2,6 +2,7 @@
 
 from .distiller import Distiller
 from .point import DistillationPoint
+from .point_options import PointOptions
 from .teacher import FrozenTeacher
 
-__all__ = ['DistillationPoint', 'Distiller', 'FrozenTeacher']
+__all__ = ['DistillationPoint', 'Distiller', 'FrozenTeacher', 'PointOptions']

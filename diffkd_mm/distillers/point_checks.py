@@ -1,57 +1,109 @@
-"""What the chosen levels of a point must be to be compared."""
+"""What a distillation point refuses to compare, each with what was found and what to change."""
 
+import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from mmengine.dist import get_world_size
 from torch import Tensor, nn
 
 from ..diffusion import Standardization
 from ..errors import DistillationError
-
-if TYPE_CHECKING:
-    from .point import DistillationPoint
+from .point_options import PointOptions
 
 
-def check_levels(point: 'DistillationPoint', students: Sequence, teachers: Sequence) -> None:
-    """Checks number, size and channels of the chosen levels.
+def is_square(number: int) -> bool:
+    return math.isqrt(number) ** 2 == number
+
+
+def check_indices(
+    levels: Sequence[Tensor], indices: Sequence[int], options: PointOptions, side: str
+) -> None:
+    """The levels that are chosen by index exist."""
+    if any(not -len(levels) <= i < len(levels) for i in indices):
+        raise DistillationError(
+            f'{side}_levels={list(indices)} asks for levels that the {side} tap '
+            f'{getattr(options, side)!r} does not have: it gives {len(levels)}.'
+        )
+
+
+def check_tokens(levels: Sequence[Tensor], options: PointOptions, side: str) -> None:
+    """Tokens (B, N, C) that are to be resized are those of a square map."""
+    if options.resize and any(x.dim() == 3 and not is_square(x.size(1)) for x in levels):
+        raise DistillationError(
+            f'the {side} tap {getattr(options, side)!r} outputs {levels[0].size(1)} tokens, which '
+            'are no square map and cannot be resized. Is one a class token? Tap a module after '
+            'which there is none, or one that outputs a map.'
+        )
+
+
+def check_stride(
+    found: int, stride: int, sizes: Sequence, image_size: int, options: PointOptions, side: str
+) -> None:
+    """A tap has one level of a stride, neither none nor several."""
+    if found != 1:
+        strides = ', '.join(
+            str(round(image_size / max(s))) if len(s) == 2 else 'none' for s in sizes
+        )
+        raise DistillationError(
+            f'strides={list(options.strides)} asks for one level of stride {stride}, and the '
+            f'{side} tap {getattr(options, side)!r} has {found}: its levels have strides '
+            f'{strides}. Choose by student_levels and teacher_levels instead.'
+        )
+
+
+def check_is_number(value: Tensor, loss: nn.Module) -> None:
+    """A loss has been reduced to one number."""
+    if value.numel() != 1:
+        raise DistillationError(
+            f'{type(loss).__name__} gives a tensor of shape {tuple(value.shape)} and '
+            "not a number. Has it a reduction? Set it to 'mean'."
+        )
+
+
+def check_levels(
+    students: Sequence[Tensor],
+    teachers: Sequence[Tensor],
+    options: PointOptions,
+    connector: nn.Module | None,
+    loss: nn.Module,
+) -> None:
+    """Number, kind, size and channels of the chosen levels fit each other, connector and loss.
 
     Args:
-        point (DistillationPoint): The point.
         students (Sequence[Tensor]): The student's levels.
         teachers (Sequence[Tensor]): The teacher's levels.
+        options (PointOptions): The point's options.
+        connector (nn.Module, optional): Its connector.
+        loss (nn.Module): Its loss.
 
     Raises:
         DistillationError: Says what was found, what was expected and what to change.
     """
     if len(students) != len(teachers):
         raise DistillationError(
-            f'the student tap {point.student!r} gives {len(students)} levels, the teacher tap '
-            f'{point.teacher!r} {len(teachers)}. Choose matching ones by strides, or by '
+            f'the student tap {options.student!r} gives {len(students)} levels, the teacher tap '
+            f'{options.teacher!r} {len(teachers)}. Choose matching ones by strides, or by '
             'student_levels and teacher_levels, such as student_levels=[0] where the student '
             'calls the module several times in a step.'
         )
+    dims = getattr(loss, 'dims', None) or (connector and (2, 4))
     for i, (student, teacher) in enumerate(zip(students, teachers)):
-        _check_kind(point, i, student, teacher)
-        if student.shape[2:] != teacher.shape[2:] and not point.resize:
+        _check_kind(i, student, teacher, dims, options, loss)
+        if student.shape[2:] != teacher.shape[2:] and not options.resize:
             raise DistillationError(
                 f'level {i} has size {tuple(student.shape[2:])} in the student and '
                 f'{tuple(teacher.shape[2:])} in the teacher. Choose levels by strides, or by '
                 'student_levels and teacher_levels, or set resize=True.'
             )
-        if point.connector is None:
-            _check_loss_channels(point, i, student, teacher)
-    if point.connector is not None:
-        point.connector.check_levels(students, teachers)
+        if connector is None:
+            _check_loss_channels(i, student, teacher, loss)
+    if connector is not None:
+        connector.check_levels(students, teachers)
 
 
-def check_processes(point: 'DistillationPoint') -> None:
-    """Refuses modules by which processes wait for each other in a point that not all may reach.
-
-    Raises:
-        DistillationError: If the point is on regions, of which a process may sample none.
-    """
-    if point.regions is None or get_world_size() == 1:
+def check_processes(point: nn.Module, options: PointOptions) -> None:
+    """No processes wait for each other in a point on regions, of which one may sample none."""
+    if options.regions is None or get_world_size() == 1:
         return
     for kind, option in ((Standardization, 'standardize'), (nn.SyncBatchNorm, 'SyncBN')):
         if any(isinstance(module, kind) for module in point.modules()):
@@ -61,17 +113,23 @@ def check_processes(point: 'DistillationPoint') -> None:
             )
 
 
-def _check_kind(point: 'DistillationPoint', i: int, student: Tensor, teacher: Tensor) -> None:
+def _check_kind(
+    i: int,
+    student: Tensor,
+    teacher: Tensor,
+    dims: tuple[int, ...] | None,
+    options: PointOptions,
+    loss: nn.Module,
+) -> None:
     """Both sides are tensors of the same kind, one that the loss takes, of the same samples."""
     found = (
         f'level {i} has shape {tuple(student.shape)} in the student and '
         f'{tuple(teacher.shape)} in the teacher'
     )
-    dims = getattr(point.loss, 'dims', None) or (point.connector and (2, 4))
     taken = not dims or student.dim() in dims
     tokens = [side for side, x in (('student', student), ('teacher', teacher)) if x.dim() == 3]
     if tokens and not (taken and student.shape == teacher.shape):
-        side = tokens[0] if len(tokens) == 1 and point.channels_last is None else 'both'
+        side = tokens[0] if len(tokens) == 1 and options.channels_last is None else 'both'
         raise DistillationError(
             f'{found}: are these tokens (B, N, C)? They are compared as maps: set '
             f"the point's channels_last={side!r}."
@@ -87,15 +145,13 @@ def _check_kind(point: 'DistillationPoint', i: int, student: Tensor, teacher: Te
         )
     if not taken:
         kinds = ' or '.join({2: 'vectors (B, C)', 4: 'maps (B, C, H, W)'}[x] for x in dims)
-        raise DistillationError(f'{found}, and {type(point.loss).__name__} compares {kinds}.')
+        raise DistillationError(f'{found}, and {type(loss).__name__} compares {kinds}.')
 
 
-def _check_loss_channels(
-    point: 'DistillationPoint', i: int, student: Tensor, teacher: Tensor
-) -> None:
+def _check_loss_channels(i: int, student: Tensor, teacher: Tensor, loss: nn.Module) -> None:
     """Both sides have as many channels, or as many as a loss that names them expects."""
-    if hasattr(point.loss, 'student_channels'):
-        expected = point.loss.student_channels, point.loss.teacher_channels
+    if hasattr(loss, 'student_channels'):
+        expected = loss.student_channels, loss.teacher_channels
         if (student.shape[1], teacher.shape[1]) != expected:
             raise DistillationError(
                 f'level {i} has {student.shape[1]} channels in the student and '

@@ -1,14 +1,12 @@
 """All that is special to a package's models: where a new family of models is added.
 
-``run_model`` knows how deep a model must be run for taps in its backbone, neck or heads;
-``record_regions`` and ``roi_forward`` know how MMDetection's RoI heads get their regions.
+``run_model`` knows how deep a model must be run for taps in its backbone, neck or heads,
+``roi_forward`` how MMDetection's RoI heads run on given regions.
 """
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
 
-import torch
 from torch import Tensor, nn
 
 from ..errors import DistillationError
@@ -76,39 +74,3 @@ def roi_forward(model: nn.Module, path: str) -> tuple:
         f'the tap {path!r} of {type(model).__name__} cannot be run on given regions: that needs a '
         'RoI head whose boxes or masks follow from the features and the regions alone.'
     )
-
-
-@contextmanager
-def record_regions(model: nn.Module, paths: Sequence[str]) -> Iterator[dict[str, list[Tensor]]]:
-    """Records the regions that RoI extractors are called with while the context is open.
-
-    Args:
-        model (nn.Module): The model.
-        paths (Sequence[str]): Paths of its RoI extractors.
-
-    Yields:
-        dict: Per path the regions of all calls in order, tensors of shape (n, 5).
-
-    Raises:
-        DistillationError: If a module is called with anything else than features and regions.
-    """
-    regions: dict[str, list[Tensor]] = {path: [] for path in paths}
-    with ExitStack() as stack:
-        for path in regions:
-
-            def hook(module: nn.Module, args: tuple, kwargs: dict, path: str = path) -> None:
-                if not torch.is_grad_enabled():
-                    return  # the student chooses its samples (OHEM); this is not their run
-                rois = args[1] if len(args) > 1 else kwargs.get('rois')
-                if not isinstance(rois, Tensor) or rois.dim() != 2 or rois.size(1) != 5:
-                    raise DistillationError(
-                        f'regions={path!r} is a {type(module).__name__} and not a RoI extractor, '
-                        'which is called with features and regions (n, 5).'
-                    )
-                # Some heads extract the same regions twice, at different scales.
-                if not regions[path] or regions[path][-1] is not rois:
-                    regions[path].append(rois)
-
-            handle = model.get_submodule(path).register_forward_pre_hook(hook, with_kwargs=True)
-            stack.callback(handle.remove)
-        yield regions

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from ..errors import DistillationError
-from .families import roi_forward, run_model
+from .families import run_model
 from .recording import Record, Tap, record
+from .regions import replay_roi_heads
 
 
 def run_to_taps(
@@ -24,12 +24,10 @@ def run_to_taps(
 
     Args:
         model (nn.Module): A model of MMDetection, MMSegmentation or MMPretrain.
-        taps (Sequence[Tap]): The tapped modules' paths, each with the path of an extractor in
-            ``regions`` or None.
+        taps (Sequence[Tap]): What is tapped.
         inputs (Tensor): Preprocessed images of shape (B, 3, H, W).
         data_samples (list, optional): Data samples of the images.
-        regions (dict, optional): By an extractor's path the regions of its calls, each a tensor of
-            shape (n, 5) of batch index and corners x1, y1, x2, y2 in pixels.
+        regions (dict, optional): The regions that taps ask for, see :func:`replay_roi_heads`.
 
     Returns:
         dict: Per tap the tensors of all calls in order, see :func:`record`.
@@ -37,25 +35,13 @@ def run_to_taps(
     Raises:
         DistillationError: If a tap on regions is not in a RoI head, or there are no regions.
     """
-    elsewhere = [path for path, extractor in taps if extractor is None]
+    elsewhere = [tap.path for tap in taps if tap.regions is None]
     with record(model, elsewhere) as found:
         features = run_model(model, elsewhere, inputs, data_samples)
     records = {Tap(path): tensors for path, tensors in found.items()}
-    # Taps of one head on one set of regions share a run.
-    runs: dict[tuple, list[str]] = {}
-    for path, extractor in taps:
-        if extractor is not None:
-            runs.setdefault((extractor, *roi_forward(model, path)), []).append(path)
-    if runs and features is None:
-        features = model.extract_feat(inputs)
-    for (extractor, forward, *stage), paths in runs.items():
-        if not regions[extractor]:
-            raise DistillationError(
-                f'regions={extractor!r} exists but was not called by the student; of a cascade, '
-                f"name the extractor of a stage, such as '{extractor}.0'."
-            )
-        with record(model, paths) as found:
-            for rois in regions[extractor]:
-                getattr(model.roi_head, forward)(*stage, features, rois)
-        records.update({Tap(path, extractor): tensors for path, tensors in found.items()})
+    on_regions = [tap for tap in taps if tap.regions is not None]
+    if on_regions:
+        if features is None:
+            features = model.extract_feat(inputs)
+        records.update(replay_roi_heads(model, on_regions, features, regions))
     return records

@@ -12,8 +12,8 @@ from mmpretrain.structures import DataSample
 
 from diffkd_mm.checkpoints import reading
 from diffkd_mm.checkpoints.reading import read_checkpoint_file
+from diffkd_mm.configs import load_config, zoo_checkpoint
 from diffkd_mm.distillers import FrozenTeacher
-from diffkd_mm.distillers.teacher import load_config, zoo_checkpoint
 from diffkd_mm.errors import DistillationError
 
 CONFIG = dict(model=tiny.retinanet(channels=24), default_scope='mmdet')

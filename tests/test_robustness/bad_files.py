@@ -1,6 +1,7 @@
 """Files that are no checkpoints, or more than that, wherever a checkpoint is asked for."""
 
 import argparse
+import atexit
 import bz2
 import datetime
 import functools
@@ -11,8 +12,10 @@ import lzma
 import os
 import pathlib
 import pickle
+import shutil
 import subprocess
 import tarfile
+import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +25,7 @@ import tiny
 import torch
 from mmengine.runner import CheckpointLoader
 from safetensors.torch import save
-from table import Row
+from table import Row, run_tool
 from torch import nn
 
 from diffkd_mm.checkpoints.reading import model_weights, read_all_safely, read_checkpoint_file
@@ -179,12 +182,8 @@ def as_teacher(path: str) -> None:
 
 def as_student(path: str) -> None:
     """As ``load_from``, ``--resume``, ``init_cfg`` and test.py's CHECKPOINT are read."""
-    before = dict(CheckpointLoader._schemes)
-    try:
-        read_all_safely()
-        CheckpointLoader.load_checkpoint(path)
-    finally:
-        CheckpointLoader._schemes = before
+    read_all_safely()
+    CheckpointLoader.load_checkpoint(path)
 
 
 WAYS = dict(teacher=as_teacher, student=as_student)
@@ -237,4 +236,51 @@ def rows_of_others() -> list[Row]:
     return rows
 
 
-ROWS = [*rows_of_contents(), *rows_of_objects(), *rows_of_others()]
+@functools.cache
+def config() -> str:
+    """The file of a config, with its data and its teacher, for all rows."""
+    folder = Path(tempfile.mkdtemp(prefix='bad_files_'))
+    atexit.register(shutil.rmtree, folder)
+    model = tiny.build(tiny.retinanet(channels=24))
+    torch.save(model.state_dict(), folder / 'teacher.pth')
+    cfg = tiny.training(folder, folder / 'teacher.pth', max_epochs=1)
+    cfg.dump(folder / 'config.py')
+    return str(folder / 'config.py')
+
+
+# How each tool is given a checkpoint.
+COMMANDS = {
+    'train.py --resume': lambda path, work: ('--resume', path, '--work-dir', work),
+    'train.py --cfg-options load_from': lambda path, work: (
+        *('--work-dir', work, '--cfg-options', f'load_from={path}'),
+    ),
+    'train.py --cfg-options teacher': lambda path, work: (
+        *('--work-dir', work, '--cfg-options', f'model.teacher.checkpoint={path}'),
+    ),
+    'test.py': lambda path, work: (path, '--work-dir', work),
+    'analysis_tools/visualize_features.py': lambda path, work: (path, '--out', work / 'x.png'),
+}
+
+
+def rows_of_commands() -> list[Row]:
+    def act(folder: Path, command: str, content: Callable[[str], bytes]) -> None:
+        path = write(folder, content(str(folder / 'ran')))
+        run_tool(command.split()[0], config(), *COMMANDS[command](path, folder))
+
+    def bomb(ran: str) -> bytes:
+        return saved(dict(state_dict=WEIGHTS, extra=Call(os.system, f'touch {ran}')))
+
+    contents = {
+        'page': (lambda ran: CONTENTS['html'][0], 'DistillationError: .*model.pth.* a web page'),
+        'bomb': (bomb, 'DistillationError: .*holds posix.system, which is no tensor.*--trust'),
+        'half': (lambda ran: CONTENTS['half'][0], 'DistillationError: .*model.pth.* cut off'),
+    }
+    return [
+        Row(f'{command}-{name}', functools.partial(act, command=command, content=x), sentence)
+        for name, (x, sentence) in contents.items()
+        for command in COMMANDS
+        if name == 'bomb' or 'teacher' not in command  # whose files are in the rows above
+    ]
+
+
+ROWS = [*rows_of_contents(), *rows_of_objects(), *rows_of_others(), *rows_of_commands()]

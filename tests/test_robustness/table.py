@@ -1,5 +1,8 @@
 """The form of the tables of wrong inputs."""
 
+import contextlib
+import io
+import os
 import re
 import runpy
 import sys
@@ -40,7 +43,21 @@ class Row:
 
 
 def run_tool(tool: str, *arguments: object) -> None:
-    """Runs a script of ``tools/`` in this process, as the command line would."""
+    """Runs a script of ``tools/`` in this process, as the command line would.
+
+    Raises:
+        SystemExit: With the sentence that the user would read last.
+    """
     path = str(TOOLS / tool)
-    with mock.patch.object(sys, 'argv', [path, *map(str, arguments)]):
-        runpy.run_path(path, run_name='__main__')
+    printed = io.StringIO()
+    try:
+        with (
+            mock.patch.object(sys, 'argv', [path, *map(str, arguments)]),
+            mock.patch.dict(os.environ, LOCAL_RANK='0'),
+            contextlib.redirect_stderr(printed),
+        ):
+            runpy.run_path(path, run_name='__main__')
+    except SystemExit as end:
+        if not isinstance(end.code, int):
+            raise
+        raise SystemExit(printed.getvalue().strip().rpartition('\n')[2]) from end

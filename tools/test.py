@@ -6,6 +6,7 @@ import os
 from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.runner import Runner
 
+from diffkd_mm.checkpoints.reading import read_all_safely
 from diffkd_mm.errors import DistillationError
 from diffkd_mm.experiments.launch import end_process_group, load_config, type_name
 
@@ -25,6 +26,9 @@ def parse_args() -> argparse.Namespace:
         nargs='+',
         action=DictAction,
         help='key=value pairs that override the config',
+    )
+    parser.add_argument(
+        '--trust', action='store_true', help='read checkpoints even if they could run code'
     )
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
@@ -63,6 +67,15 @@ def use_tta(cfg: Config) -> None:
     dataset.pipeline = cfg.tta_pipeline
 
 
+def dump_predictions(runner: Runner, cfg: Config, out: str) -> None:
+    """Adds a metric that writes all predictions to a file."""
+    from mmdet.evaluation import DumpDetResults
+    from mmengine.evaluator import DumpResults
+
+    dump = DumpDetResults if cfg.get('default_scope') == 'mmdet' else DumpResults
+    runner.test_evaluator.metrics.append(dump(out_file_path=out))
+
+
 def main() -> None:
     args = parse_args()
     cfg = load_config(args)
@@ -71,17 +84,15 @@ def main() -> None:
         draw_predictions(cfg, args)
     if args.tta:
         use_tta(cfg)
+    if not args.trust:
+        read_all_safely()
     try:
         runner = Runner.from_cfg(cfg)
+        if args.out:
+            dump_predictions(runner, cfg, args.out)
+        runner.test()
     except DistillationError as error:
         raise SystemExit(f'{type(error).__name__}: {error}') from error
-    if args.out:
-        from mmdet.evaluation import DumpDetResults
-        from mmengine.evaluator import DumpResults
-
-        dump = DumpDetResults if cfg.get('default_scope') == 'mmdet' else DumpResults
-        runner.test_evaluator.metrics.append(dump(out_file_path=args.out))
-    runner.test()
     end_process_group()
 
 

@@ -25,6 +25,7 @@ from ..taps import (
     run_to_taps,
 )
 from .point import DistillationPoint
+from .point_checks import check_processes
 from .point_options import PointOptions
 from .preprocessing import Pixels, convert_images, pixels_of_both
 from .student_names import StudentNames
@@ -162,6 +163,8 @@ class Distiller(StudentNames, BaseModel):
         self.teacher.model = model.eval().requires_grad_(False)
         for name, point in self.distillation.items():
             check_tap(model, point.options.teacher, f'point {name!r}, teacher tap')
+            with _naming(name):
+                check_processes(point, point.options)
         self._pixels = pixels_of_both(self.student.data_preprocessor, model.data_preprocessor)
         self._check_shapes(model)
 

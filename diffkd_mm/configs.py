@@ -1,41 +1,27 @@
 """Configs of models, by path or as a package ships them, and the weights listed for them."""
 
 from mmengine.config import Config
-from mmengine.config.utils import ConfigParsingError
 from mmengine.hub import get_config
+from mmengine.utils import import_modules_from_strings
 
 from .errors import DistillationError, first_line
 
-# What MMEngine raises for a file that is missing, inherits from itself or is none of its configs:
-# a file of Python may fail as any program may.
-_NO_CONFIG = (
-    OSError,
-    ImportError,
-    SyntaxError,
-    ValueError,
-    AssertionError,
-    AttributeError,
-    LookupError,
-    NameError,
-    RecursionError,
-    TypeError,
-    ConfigParsingError,
-)
 
-
-def load_config(config: str | dict, where: str = 'teacher') -> Config:
+def load_config(config: str | dict, where: str = 'teacher', options: dict | None = None) -> Config:
     """Loads a model's config.
 
     Args:
         config (str | dict): Path of a config file, ``'package::path'`` for a config that an
             OpenMMLab package ships, or a dict with the key ``model``.
         where (str): What to call the place in the message. Defaults to ``'teacher'``.
+        options (dict, optional): Values by dotted keys that override the config's, as
+            ``--cfg-options`` gives them.
 
     Returns:
         Config: The config.
 
     Raises:
-        DistillationError: If there is no such config or it has no ``model``.
+        DistillationError: If there is no such config, it has no ``model`` or cannot be overridden.
     """
     try:
         if isinstance(config, dict):
@@ -45,14 +31,26 @@ def load_config(config: str | dict, where: str = 'teacher') -> Config:
             cfg = Config.fromstring(f'_base_ = {config!r}', '.py')
         else:
             cfg = Config.fromfile(config)
-    except _NO_CONFIG as error:
+    except Exception as error:  # a file of Python may fail as any program may
         reason = first_line(error)
         if isinstance(error, RecursionError):
             reason = 'it inherits from itself'
         raise DistillationError(f'{where}: cannot load the config {config!r}: {reason}') from error
+    if options:
+        _override(cfg, options)
     if not isinstance(cfg.get('model'), dict):
         raise DistillationError(f"{where}: the config {config!r} has no 'model'.")
     return cfg
+
+
+def _override(cfg: Config, options: dict) -> None:
+    """Overrides entries; MMEngine imports only the ``custom_imports`` that it reads in the file."""
+    try:
+        cfg.merge_from_dict(options)
+        if any(key.split('.')[0] == 'custom_imports' for key in options):
+            import_modules_from_strings(**cfg.custom_imports)
+    except Exception as error:
+        raise DistillationError(f'--cfg-options: {first_line(error)}') from error
 
 
 def zoo_checkpoint(config: str | dict) -> str:

@@ -8,11 +8,10 @@ import torch
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.dist import is_distributed
-from mmengine.utils import import_modules_from_strings
 
 from diffkd_mm.configs import load_config as load_model_config
 from diffkd_mm.distillers import Distiller
-from diffkd_mm.errors import DistillationError, first_line
+from diffkd_mm.errors import DistillationError
 from diffkd_mm.options import check_options
 
 
@@ -27,18 +26,10 @@ def load_config(args: argparse.Namespace) -> Config:
         Config: The config, with a work dir.
 
     Raises:
-        SystemExit: If there is no such config, it cannot be read, has no model, or an option that
-            its distiller does not have.
+        SystemExit: If the config cannot be read.
     """
-    try:
-        cfg = load_model_config(args.config, where=Path(sys.argv[0]).name)
-        cfg.launcher = args.launcher
-        if args.cfg_options:
-            merge_options(cfg, args.cfg_options)
-        if type_name(cfg.model.get('type', '')).split('.')[-1] == Distiller.__name__:
-            check_options(cfg.model, Distiller, 'model')
-    except DistillationError as error:
-        raise SystemExit(f'{type(error).__name__}: {error}') from error
+    cfg = read_config(args.config, args.cfg_options)
+    cfg.launcher = args.launcher
     if args.work_dir:
         cfg.work_dir = args.work_dir
     elif not cfg.get('work_dir'):
@@ -48,21 +39,20 @@ def load_config(args: argparse.Namespace) -> Config:
     return cfg
 
 
-def merge_options(cfg: Config, options: dict) -> None:
-    """Overrides a config by the command line's options.
-
-    MMEngine imports ``custom_imports`` when it reads the file, so those among the options are
-    imported here.
+def read_config(path: str | Path, options: dict | None = None) -> Config:
+    """Reads the config that a command line names and applies its ``--cfg-options``.
 
     Raises:
-        DistillationError: If an option cannot be merged, or a module not imported.
+        SystemExit: If there is no such config, it cannot be read, has no model, or an option that
+            its distiller does not have.
     """
     try:
-        cfg.merge_from_dict(options)
-        if any(key.split('.')[0] == 'custom_imports' for key in options):
-            import_modules_from_strings(**cfg.custom_imports)
-    except (AssertionError, ImportError, IndexError, KeyError, TypeError, ValueError) as error:
-        raise DistillationError(f'--cfg-options: {first_line(error)}') from error
+        cfg = load_model_config(str(path), Path(sys.argv[0]).name, options)
+        if type_name(cfg.model.get('type', '')).split('.')[-1] == Distiller.__name__:
+            check_options(cfg.model, Distiller, 'model')
+    except DistillationError as error:
+        raise SystemExit(f'{type(error).__name__}: {error}') from error
+    return cfg
 
 
 def distribute_on_cpu(cfg: Config) -> None:

@@ -137,12 +137,11 @@ def _load_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _load_pickle(path: Path, trust: bool) -> Any:
-    if trust:
-        return torch.load(path, map_location='cpu', weights_only=False)
     with ExitStack() as stack:
-        if hasattr(torch.serialization, 'safe_globals'):
+        if not trust and hasattr(torch.serialization, 'safe_globals'):
             stack.enter_context(torch.serialization.safe_globals(_training_state_types()))
-        return torch.load(path, map_location='cpu', weights_only=True)
+        file = stack.enter_context(path.open('rb'))  # by its name, PyTorch would guess the kind
+        return torch.load(file, map_location='cpu', weights_only=not trust)
 
 
 def _training_state_types() -> list:

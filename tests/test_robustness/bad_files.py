@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 import tiny
 import torch
+import toy
 from mmengine.runner import CheckpointLoader
 from safetensors.torch import save
 from table import Row, run_tool
@@ -237,13 +238,18 @@ def rows_of_others() -> list[Row]:
 
 
 @functools.cache
-def config() -> str:
+def config(distilled: bool) -> str:
     """The file of a config, with its data and its teacher, for all rows."""
     folder = Path(tempfile.mkdtemp(prefix='bad_files_'))
     atexit.register(shutil.rmtree, folder)
-    model = tiny.build(tiny.retinanet(channels=24))
-    torch.save(model.state_dict(), folder / 'teacher.pth')
-    cfg = tiny.training(folder, folder / 'teacher.pth', max_epochs=1)
+    if distilled:
+        model = tiny.build(tiny.retinanet(channels=24))
+        torch.save(model.state_dict(), folder / 'teacher.pth')
+        cfg = tiny.training(folder, folder / 'teacher.pth', max_epochs=1)
+    else:
+        cfg = toy.config(folder, epochs=1)
+        cfg.test_dataloader, cfg.test_evaluator = cfg.val_dataloader, cfg.val_evaluator
+        cfg.test_cfg = dict(type='TestLoop')
     cfg.dump(folder / 'config.py')
     return str(folder / 'config.py')
 
@@ -265,7 +271,8 @@ COMMANDS = {
 def rows_of_commands() -> list[Row]:
     def act(folder: Path, command: str, content: Callable[[str], bytes]) -> None:
         path = write(folder, content(str(folder / 'ran')))
-        run_tool(command.split()[0], config(), *COMMANDS[command](path, folder))
+        distilled = 'teacher' in command or 'visualize' in command
+        run_tool(command.split()[0], config(distilled), *COMMANDS[command](path, folder))
 
     def bomb(ran: str) -> bytes:
         return saved(dict(state_dict=WEIGHTS, extra=Call(os.system, f'touch {ran}')))

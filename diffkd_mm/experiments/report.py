@@ -55,7 +55,7 @@ def arms_table(summaries: list[Summary], metric: str, split: str, reference: Sum
         )
         row = [summary.name, mean_and_deviation(final)]
         row += [mean_and_deviation(summary.final() if on_test else summary.best), seeds]
-        row += [f'{summary.parameters:.2f}', f'{summary.seconds:.3f}' if final else '–']
+        row += [f'{summary.arm.parameters:.2f}', f'{summary.seconds:.3f}' if final else '–']
         if reference is not None:
             row.append(f'{summary.seconds / reference.seconds:.2f}' if final else '–')
         row.append(f'{summary.minutes:.1f}')
@@ -117,7 +117,7 @@ def arm_rows(summaries: list[Summary], metric: str, split: str) -> list[dict]:
                 best_mean=statistics.mean(best) if best else None,
                 seeds=len(final),
                 missing=' '.join(map(str, summary.missing)),
-                parameters_m=summary.parameters,
+                parameters_m=summary.arm.parameters,
                 seconds_per_iteration=summary.seconds,
                 minutes=summary.minutes,
                 **{f'seed_{seed}': x for seed, x in zip(summary.seeds, final, strict=True)},

@@ -5,9 +5,6 @@ import statistics
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmengine.config import Config
-from mmengine.registry import MODELS, init_default_scope
-
 from .runs import FINISHED, Arm, Run
 from .scalars import is_last, last_step, read_scalars
 
@@ -113,13 +110,11 @@ class Summary:
     Attributes:
         arm (Arm): The arm.
         results (list[Result]): Those of the finished runs.
-        parameters (float): Parameters of the tested model, in millions.
         missing (list[int]): Seeds whose run failed.
     """
 
     arm: Arm
     results: list[Result]
-    parameters: float
     missing: list[int]
 
     @property
@@ -154,16 +149,6 @@ class Summary:
         return sum(result.seconds for result in self.results) / 60
 
 
-def student_parameters(cfg: Config) -> float:
-    """Millions of parameters of the model that is tested."""
-    init_default_scope(cfg.get('default_scope', 'mmdet'))
-    model_cfg = cfg.model.copy()
-    if 'data_preprocessor' in cfg:
-        model_cfg.setdefault('data_preprocessor', cfg.data_preprocessor)
-    model = MODELS.build(model_cfg)
-    return sum(p.numel() for p in getattr(model, 'student', model).parameters()) / 1e6
-
-
 def summarise(arms: list[Arm], runs: list[Run], metric: str, split: str = 'val') -> list[Summary]:
     """Reads the logs of the runs of every arm.
 
@@ -173,13 +158,10 @@ def summarise(arms: list[Arm], runs: list[Run], metric: str, split: str = 'val')
         metric (str): Metric of the validations.
         split (str): A run that was not tested on it is missing.
     """
-    parameters: dict[Path, float] = {}
     summaries = []
     for arm in arms:
-        if arm.config not in parameters:
-            parameters[arm.config] = student_parameters(arm.cfg)
         found = {run.seed: read_result(run, metric) for run in runs if run.arm is arm}
         results = [x for x in found.values() if x is not None and split in x.splits]
         missing = sorted(found.keys() - {result.seed for result in results})
-        summaries.append(Summary(arm, results, parameters[arm.config], missing))
+        summaries.append(Summary(arm, results, missing))
     return summaries

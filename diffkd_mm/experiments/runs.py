@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mmengine.config import Config, DictAction
+from mmengine.registry import MODELS, init_default_scope
 from mmengine.utils import import_modules_from_strings
 
 from diffkd_mm.distillers.teacher import load_config
@@ -36,6 +37,7 @@ class Arm:
         options (list[str]): All ``key=value`` pairs that override the config, those included.
         cfg (Config): The config with the options.
         fingerprint (str): Hash of what decides a run but its seed.
+        parameters (float): Parameters of the tested model, in millions.
     """
 
     config: Path
@@ -43,6 +45,7 @@ class Arm:
     options: list[str]
     cfg: Config = field(repr=False)
     fingerprint: str = field(repr=False)
+    parameters: float
 
     @property
     def name(self) -> str:
@@ -183,6 +186,27 @@ def fingerprint(cfg: Config) -> str:
     return digest.hexdigest()
 
 
+def student_parameters(cfg: Config) -> float:
+    """Millions of parameters of the model that is tested.
+
+    Raises:
+        DistillationError: If the model cannot be built.
+    """
+    if 'model' not in cfg:
+        raise DistillationError(f'{cfg.filename}: it has no `model`.')
+    init_default_scope(cfg.get('default_scope', 'mmdet'))
+    model_cfg = cfg.model.copy()
+    if 'data_preprocessor' in cfg:
+        model_cfg.setdefault('data_preprocessor', cfg.data_preprocessor)
+    try:
+        model = MODELS.build(model_cfg)
+    except Exception as error:  # of any model's constructor
+        raise DistillationError(
+            f'{cfg.filename}: its model cannot be built: {type(error).__name__}: {error}'
+        ) from error
+    return sum(p.numel() for p in getattr(model, 'student', model).parameters()) / 1e6
+
+
 def parse_grid(specifications: list[str]) -> dict[str, list[str]]:
     """Reads ``KEY=VALUE,VALUE,...``; a value may be a list in brackets.
 
@@ -232,8 +256,8 @@ def plan_arms(configs: list[Path], options: list[str], grid: dict[str, list[str]
         grid (dict[str, list[str]]): Values by key.
 
     Raises:
-        DistillationError: If two configs have one name, and so would have one folder, or no config
-            has a place for a key of the grid.
+        DistillationError: If two configs have one name, and so would have one folder, if one cannot
+            be read or its model not be built, or if none has a place for a key of the grid.
     """
     stems = [config.stem for config in configs]
     if len(set(stems)) < len(stems):
@@ -246,7 +270,8 @@ def plan_arms(configs: list[Path], options: list[str], grid: dict[str, list[str]
         for values in itertools.product(*(grid[key] for key in keys)):
             pairs = [f'{key}={value}' for key, value in zip(keys, values)]
             resolved = resolve(config, options + pairs) if pairs else cfg
-            arms.append(Arm(config, pairs, options + pairs, resolved, fingerprint(resolved)))
+            facts = resolved, fingerprint(resolved), student_parameters(resolved)
+            arms.append(Arm(config, pairs, options + pairs, *facts))
     if missing := [key for key in grid if key not in placed]:
         raise DistillationError(f'--grid {missing[0]}: none of the configs has a place for it.')
     return arms

@@ -57,7 +57,7 @@ def compare(monkeypatch, tmp_path):
     """The tool with the pretended trainer."""
     (tmp_path / 'train.py').write_text(TRAINER)
     monkeypatch.setattr(tool, 'TOOLS', tmp_path)
-    monkeypatch.setattr(results, 'student_parameters', lambda cfg: 0.25)
+    monkeypatch.setattr(runs, 'student_parameters', lambda cfg: 0.25)
     return tool
 
 
@@ -204,7 +204,9 @@ def test_interrupting_ends_the_training_too(tmp_path, number):
     (tmp_path / 'alone.py').write_text('')
     call = (
         f'import sys, pathlib; sys.path.insert(0, {TOOLS!r}); import compare; '
-        f'compare.TOOLS = pathlib.Path({str(tmp_path)!r}); compare.main()'
+        f'compare.TOOLS = pathlib.Path({str(tmp_path)!r}); '
+        'from diffkd_mm.experiments import runs; runs.student_parameters = lambda cfg: 0; '
+        'compare.main()'
     )
     log = tmp_path / 'out/alone/seed_0/train.log'
     with subprocess.Popen(
@@ -235,7 +237,7 @@ def test_only_metrics_of_mmdetection_are_fractions():
 def test_parameters_are_those_of_the_tested_network():
     demo = ROOT / 'configs/demo'
     student, distilled = (
-        results.student_parameters(Config.fromfile(demo / f'retinanet_digits_{name}.py'))
+        runs.student_parameters(Config.fromfile(demo / f'retinanet_digits_{name}.py'))
         for name in ('student', 'diffkd')
     )
     assert student == distilled

@@ -11,9 +11,29 @@ def load_config(config: str | dict, where: str = 'teacher', options: dict | None
     """Loads a model's config.
 
     Args:
-        config (str | dict): Path of a config file, ``'package::path'`` for a config that an
-            OpenMMLab package ships, or a dict with the key ``model``.
+        config (str | dict): See :func:`read_config`, with the key ``model``.
         where (str): What to call the place in the message. Defaults to ``'teacher'``.
+        options (dict, optional): See :func:`read_config`.
+
+    Returns:
+        Config: The config.
+
+    Raises:
+        DistillationError: If there is no such config, it has no ``model`` or cannot be overridden.
+    """
+    cfg = read_config(config, where, options)
+    if not isinstance(cfg.get('model'), dict):
+        raise DistillationError(f"{where}: the config {config!r} has no 'model'.")
+    return cfg
+
+
+def read_config(config: str | dict, where: str, options: dict | None = None) -> Config:
+    """Reads a config and overrides it.
+
+    Args:
+        config (str | dict): Path of a config file, ``'package::path'`` for a config that an
+            OpenMMLab package ships, or a dict.
+        where (str): What to call the place in the message.
         options (dict, optional): Values by dotted keys that override the config's, as
             ``--cfg-options`` gives them.
 
@@ -21,7 +41,7 @@ def load_config(config: str | dict, where: str = 'teacher', options: dict | None
         Config: The config.
 
     Raises:
-        DistillationError: If there is no such config, it has no ``model`` or cannot be overridden.
+        DistillationError: If there is no such config, or it cannot be overridden.
     """
     try:
         if isinstance(config, dict):
@@ -38,8 +58,6 @@ def load_config(config: str | dict, where: str = 'teacher', options: dict | None
         raise DistillationError(f'{where}: cannot load the config {config!r}: {reason}') from error
     if options:
         _override(cfg, options)
-    if not isinstance(cfg.get('model'), dict):
-        raise DistillationError(f"{where}: the config {config!r} has no 'model'.")
     return cfg
 
 

@@ -15,9 +15,8 @@ from pathlib import Path
 
 from mmengine.config import Config, DictAction
 from mmengine.registry import MODELS, init_default_scope
-from mmengine.utils import import_modules_from_strings
 
-from diffkd_mm.configs import load_config
+from diffkd_mm.configs import load_config, read_config
 from diffkd_mm.errors import DistillationError
 
 FINISHED, STARTED, LOCK = 'finished.json', 'started.json', '.lock'
@@ -149,29 +148,7 @@ def resolve(config: Path, options: list[str]) -> Config:
     Raises:
         DistillationError: If the file cannot be read, or an option does not fit it.
     """
-    values = parse_options(options)
-    if not config.is_file():
-        raise DistillationError(f'{config}: there is no such config file.')
-    try:
-        cfg = Config.fromfile(config)
-    except RecursionError as error:
-        raise DistillationError(
-            f'{config}: it inherits from itself; look at the `_base_` of its files.'
-        ) from error
-    except Exception as error:  # whatever Python code may raise
-        reason = ' '.join(str(error).split())
-        raise DistillationError(
-            f'{config} cannot be read: {type(error).__name__}: {reason}'
-        ) from error
-    try:
-        cfg.merge_from_dict(values)
-    except Exception as error:
-        raise DistillationError(
-            f'{config}: --cfg-options {" ".join(options)} do not fit it: {error}'
-        ) from error
-    if cfg.get('custom_imports'):  # MMEngine has imported what the file names, not the options
-        import_modules_from_strings(**cfg.custom_imports)
-    return cfg
+    return read_config(str(config), 'compare.py', parse_options(options))
 
 
 def fingerprint(cfg: Config) -> str:

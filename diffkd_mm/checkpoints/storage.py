@@ -119,6 +119,8 @@ def latest_checkpoint(work_dir: str | Path, folder: str | Path | None = None) ->
     note = Path(work_dir) / 'last_checkpoint'
     noted = _noted(note)
     problem = None
+    if noted is not None and noted.is_dir():  # as DeepSpeed writes them
+        return str(noted)
     if noted is None:
         problem = 'is empty' if note.is_file() else 'is missing'
     elif not noted.is_file():

@@ -325,10 +325,13 @@ class Distiller(StudentNames, BaseModel):
         total, log_vars = self.student.parse_losses(losses)
         if not torch.isfinite(total):
             bad = ', '.join(f'{k}={v.item()}' for k, v in log_vars.items() if not v.isfinite())
+            spoilt = [name for name, p in self.named_parameters() if not p.isfinite().all()]
+            reason = 'training stops before this reaches the weights'
+            if spoilt:
+                reason = f'an earlier gradient made {spoilt[0]} so and {len(spoilt) - 1} others'
             raise FloatingPointError(
-                f'{bad}: training stops before this reaches the weights. Checkpoints written so '
-                'far are good; lower the learning rate or a loss weight, clip gradients, or use '
-                'bfloat16 or float32 in place of float16.'
+                f'{bad}: {reason}. Lower the learning rate or a loss weight, clip gradients, or '
+                'use bfloat16 or float32 in place of float16, and go on with --resume.'
             )
         return total, log_vars
 

@@ -178,7 +178,7 @@ class CheckpointHook(_CheckpointHook):
             FloatingPointError: If weights, their average or the optimizer's state are not finite.
         """
         bad = list(_not_finite(checkpoint, {n for n, _ in _unwrapped(runner).named_parameters()}))
-        step = checkpoint['meta']['iter']
+        step = checkpoint.get('meta', {}).get('iter', runner.iter)
         if bad:
             raise FloatingPointError(
                 f'{bad[0]} and {len(bad) - 1} other tensors are NaN or infinite, so no checkpoint '

@@ -6,6 +6,7 @@ import re
 import pytest
 import torch
 import toy
+from mmengine.model import BaseModule
 from mmengine.registry import PARAM_SCHEDULERS
 from mmengine.runner import CheckpointLoader, checkpoint
 from safetensors.torch import save_file
@@ -79,6 +80,14 @@ def test_mmengine_alone_would_run_code(tmp_path, loaders, safely):
     else:
         CheckpointLoader.load_checkpoint(str(tmp_path / 'bomb.pth'))
     assert (tmp_path / 'ran').exists() != safely
+
+
+def test_weights_that_a_config_initialises_with(tmp_path, loaders):
+    torch.save(dict(state_dict={}, bomb=Bomb(tmp_path / 'ran')), tmp_path / 'bomb.pth')
+    pretrained = dict(type='Pretrained', checkpoint=str(tmp_path / 'bomb.pth'))
+    read_all_safely()
+    with pytest.raises(DistillationError, match='posix.mkdir'):
+        BaseModule(init_cfg=pretrained).init_weights()
 
 
 @pytest.mark.parametrize('scheme', ['https://example.com/r34.pth', 'torchvision://resnet34'])

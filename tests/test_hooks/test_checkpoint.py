@@ -1,14 +1,23 @@
 """MMEngine's checkpoint hook, replaced."""
 
+import runpy
+from pathlib import Path
+
 import pytest
 import torch
 import toy
+from mmengine.config import Config
 from mmengine.hooks import CheckpointHook as StockHook
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from diffkd_mm.hooks import CheckpointHook
+
+
+def tool(name: str) -> dict:
+    """The functions of a script of ``tools/``."""
+    return runpy.run_path(str(Path(__file__).parents[2] / 'tools' / name))
 
 
 @HOOKS.register_module()
@@ -31,6 +40,26 @@ def test_has_the_name_of_mmengines(tmp_path, name, scope):
     cfg.default_hooks.checkpoint.type = name
     hooks = Runner.from_cfg(cfg).hooks
     assert [type(x) for x in hooks if isinstance(x, StockHook)] == [CheckpointHook]
+
+
+@pytest.mark.parametrize('default_hooks', [{}, dict(checkpoint=None), dict(logger=dict(type='x'))])
+def test_tools_leave_other_configs_alone(default_hooks):
+    cfg = Config(dict(default_hooks=default_hooks))
+    tool('train.py')['use_safe_checkpoints'](cfg)
+    assert cfg.default_hooks == default_hooks
+
+
+def test_tools_replace_it_in_pure_python_configs(tmp_path):
+    """Which name the class, so that the registry is not asked."""
+    (tmp_path / 'config.py').write_text(
+        'from mmengine.hooks import CheckpointHook\n'
+        'default_hooks = dict(checkpoint=dict(type=CheckpointHook, max_keep_ckpts=2))\n'
+    )
+    cfg = Config.fromfile(tmp_path / 'config.py')
+    assert cfg.default_hooks.checkpoint.type is StockHook
+    tool('train.py')['use_safe_checkpoints'](cfg)
+    assert cfg.default_hooks.checkpoint.type == 'diffkd_mm.CheckpointHook'
+    assert cfg.default_hooks.checkpoint.max_keep_ckpts == 2
 
 
 class TestWeightsThatAreNotFinite:

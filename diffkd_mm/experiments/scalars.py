@@ -54,10 +54,22 @@ def check_metric(entries: Iterable[dict], metric: str, name: str) -> None:
             )
 
 
+def logger_options(cfg: Config) -> dict:
+    """Options of the config's ``LoggerHook``."""
+    return (cfg.get('default_hooks') or {}).get('logger') or {}
+
+
 def last_step(cfg: Config) -> int | None:
-    """The epoch, or the iteration, that a training ends with; None if the config does not say."""
+    """The step of the validation that a training ends with: an iteration, or an epoch.
+
+    None if it cannot be told from the config, as where epochs are counted and validations are
+    dated by iterations.
+    """
     train_cfg = cfg.get('train_cfg') or {}
-    return train_cfg.get('max_iters') or train_cfg.get('max_epochs')
+    if 'max_iters' in train_cfg:
+        return train_cfg['max_iters']
+    by_epoch = logger_options(cfg).get('log_metric_by_epoch', True)
+    return train_cfg.get('max_epochs') if by_epoch else None
 
 
 def is_last(entry: dict, cfg: Config) -> bool:
@@ -66,9 +78,8 @@ def is_last(entry: dict, cfg: Config) -> bool:
     if last is None:
         return False
     if entry.get('undated'):  # and counted by iterations that were logged
-        logger = (cfg.get('default_hooks') or {}).get('logger') or {}
-        return entry['step'] > last - logger.get('interval', 10)
-    return entry['step'] >= last
+        return entry['step'] > last - logger_options(cfg).get('interval', 10)
+    return entry['step'] == last
 
 
 class Progress:

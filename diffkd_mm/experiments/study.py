@@ -37,7 +37,9 @@ def pick(arms: list[Arm], tuning: list[Summary]) -> list[Arm]:
         by_config.setdefault(arm.config, []).append(arm)
     picked = []
     for config, found in by_config.items():
-        candidates = [arm for arm in found if arm in means] if len(found) > 1 else found
+        # Whatever is not a number does not equal itself.
+        candidates = [arm for arm in found if arm in means and means[arm] == means[arm]]
+        candidates = candidates if len(found) > 1 else found
         if not candidates:
             raise DistillationError(f'{config.stem}: a run failed at every value of the grid.')
         picked.append(max(candidates, key=lambda arm: means.get(arm, 0)))

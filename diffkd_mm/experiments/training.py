@@ -86,7 +86,10 @@ class Trainer:
     def train(self, run: Run, label: str, lock: int) -> bool:
         """Trains a run unless it is finished. Returns whether its last validation is known."""
         if validated_at_the_end(run, self.metric):
-            print(f'{label} {run.name}: finished before', flush=True)
+            known = run.read(FINISHED) or run.read(STARTED)
+            note = '' if known else ', not by this tool: taken as it is'
+            print(f'{label} {run.name}: finished before{note}', flush=True)
+            run.write(FINISHED)
             return True
         run.write(STARTED)
         command = [self.tools / 'train.py', run.arm.config, '--work-dir', run.folder, '--resume']
@@ -113,8 +116,12 @@ class Trainer:
             return False
         metrics = read_test(folder)
         check_metric([metrics], self.metric, f'the {split} split of {run.name}')
+        if self.metric not in metrics:  # as where a detector finds nothing at all
+            print(f'{label} {run.name}: FAILED, no {self.metric} on the {split} split', flush=True)
+            return False
         run.write(f'{split}.json', checkpoint=checkpoint.name, metrics=metrics)
-        print(f'{label} {run.name}: {split} split: {self.metric} {metrics[self.metric]:.4f}')
+        value = f'{self.metric} {metrics[self.metric]:.4f}'
+        print(f'{label} {run.name}: {split} split: {value}', flush=True)
         return True
 
     def _execute(self, run: Run, label: str, command: list[str | Path], lock: int) -> bool:

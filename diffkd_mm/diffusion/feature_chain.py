@@ -75,7 +75,9 @@ def posterior(alpha_from: float, alpha_to: float) -> Posterior:
     a = alpha_from / alpha_to
     b2 = 1 - a**2
     beta2_from, beta2_to = 1 - alpha_from**2, 1 - alpha_to**2
-    return Posterior(beta2_to * a / beta2_from, b2 * alpha_to / beta2_from, b2 * beta2_to / beta2_from)
+    return Posterior(
+        beta2_to * a / beta2_from, b2 * alpha_to / beta2_from, b2 * beta2_to / beta2_from
+    )
 
 
 def student_states(

@@ -44,7 +44,8 @@ class FoldBranchesHook(Hook):
         checkpoint = dict(state_dict=model.state_dict())
         runner.call_hook('before_save_checkpoint', checkpoint=checkpoint)
         weights = {
-            name: x for name, x in checkpoint['state_dict'].items()
+            name: x
+            for name, x in checkpoint['state_dict'].items()
             if not name.startswith('distillation.')
         }
         if not is_unfolded(weights):

@@ -92,9 +92,13 @@ def fold_branches(
         weight = branch['layer.weight'].double()
         bias = branch.get('layer.bias', weight.new_zeros(len(weight))).double()
         if eps is not None:
-            scale = branch['norm.weight'].double() / (branch['norm.running_var'].double() + eps).sqrt()
+            scale = (
+                branch['norm.weight'].double() / (branch['norm.running_var'].double() + eps).sqrt()
+            )
             weight = weight * scale.view(-1, *[1] * (weight.dim() - 1))
-            bias = branch['norm.bias'].double() + scale * (bias - branch['norm.running_mean'].double())
+            bias = branch['norm.bias'].double() + scale * (
+                bias - branch['norm.running_mean'].double()
+            )
         weights.append(weight)
         biases.append(bias)
     like = branches[0]

@@ -143,9 +143,7 @@ def test_guidance_uses_the_weights_alone():
     x = torch.randn(2, 3, 4, 4)
     assert torch.allclose(apply_weights(layer, x), x.mean((2, 3)) @ layer.weight.T, atol=1e-6)
     conv = torch.nn.Conv2d(3, 6, 3, stride=2, padding=1, groups=3)
-    assert torch.allclose(
-        apply_weights(conv, x), conv(x) - conv.bias[:, None, None], atol=1e-5
-    )
+    assert torch.allclose(apply_weights(conv, x), conv(x) - conv.bias[:, None, None], atol=1e-5)
 
 
 def test_guidance_is_refused_where_there_is_no_next_linear_layer():

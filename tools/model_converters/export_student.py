@@ -1,8 +1,8 @@
 """Writes the student of a training checkpoint as a small file of weights.
 
 Optimizer, logs, averaged copies and distillation modules are left out, layers in branches
-(KDiffusion) are folded into one; the result loads into the
-plain student config, here or in stock OpenMMLab tools, and with ``torch.load(weights_only=True)``.
+(KDiffusion) folded into one; the result loads into the plain student config, here or in stock
+OpenMMLab tools, and with ``torch.load(weights_only=True)``.
 """
 
 import argparse

@@ -191,13 +191,10 @@ class Distiller(StudentNames, BaseModel):
         self.teacher.model = model.eval().requires_grad_(False)
         for name, point in self.distillation.items():
             check_tap(model, point.options.teacher, f'point {name!r}, teacher tap')
-<<<<<<< HEAD
             if guidance := getattr(point.chain, 'guidance', None):
                 check_tap(model, guidance, f'point {name!r}, guidance')
-=======
             with _naming(name):
                 check_processes(point, point.options)
->>>>>>> main
         self._pixels = pixels_of_both(self.student.data_preprocessor, model.data_preprocessor)
         self._check_shapes(model)
 

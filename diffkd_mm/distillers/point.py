@@ -21,7 +21,7 @@ from .point_options import PointOptions
 
 
 class DistillationPoint(nn.Module):
-    """A student tap, a teacher tap, a connector between them, a chain if the tap has branches, a loss.
+    """A student tap, a teacher tap, a connector, a chain if the tap has branches, and a loss.
 
     Args:
         options (PointOptions): What the config says of it.
@@ -139,20 +139,17 @@ class DistillationPoint(nn.Module):
             guide (nn.Module, optional): The teacher's layer that guides the chain.
 
         Returns:
-            dict[str, Tensor]: ``loss_kd``, summed over the levels or the steps of a chain, and what connector and chain add.
+            dict[str, Tensor]: ``loss_kd``, summed over the levels or the steps of a chain, and
+            what connector and chain add.
 
         Raises:
             DistillationError: If the levels do not fit.
         """
         if any(x.numel() == 0 for x in students):  # no region was sampled: a mean over nothing
             return {'loss_kd': self._zero(students)}
-<<<<<<< HEAD
-        refined, targets, losses = self.refine(students, teachers, guide)
-=======
         if self.options.regions is not None and self._has_one_value(students):
             return {'loss_kd': self._zero(students)}
-        refined, targets, losses = self.refine(students, teachers)
->>>>>>> main
+        refined, targets, losses = self.refine(students, teachers, guide)
         loss_kd = 0
         for level, (x, y) in enumerate(zip(refined, targets)):
             available = dict(data_samples=data_samples, level=level)

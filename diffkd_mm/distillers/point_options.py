@@ -8,12 +8,8 @@ from typing import Literal
 from torch import nn
 
 from ..errors import DistillationError
-<<<<<<< HEAD
-from ..options import check_options, part_class
-from ..reparam import STATES
-=======
 from ..options import PositiveInt, check_options, part_class
->>>>>>> main
+from ..reparam import STATES
 from ..taps import Tap
 
 

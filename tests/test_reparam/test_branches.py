@@ -151,7 +151,7 @@ def test_plain_checkpoint_loads_into_branches_that_differ(loader):
 
 def test_branches_of_one_initialisation_would_stay_equal_and_ours_do_not():
     torch.manual_seed(0)
-    average = {key: value for key, value in POINT.items() if key != 'chain'}
+    average = dict(POINT, chain=dict(type='AverageChain'))
     for twins in (True, False):
         model = kdiffusion(dict(feature=average), layers=[LAYER])
         branches = model.get_submodule(f'student.{LAYER}').branches
@@ -269,7 +269,9 @@ def test_detector_neck_beside_diffkd():
 def segmentor(channels=8):
     return dict(
         type='EncoderDecoder',
-        data_preprocessor=dict(type='SegDataPreProcessor', mean=[0.0] * 3, std=[1.0] * 3),
+        data_preprocessor=dict(
+            type='SegDataPreProcessor', mean=[0.0] * 3, std=[1.0] * 3, size=(64, 64)
+        ),
         backbone=dict(
             type='ResNetV1c',
             depth=18,

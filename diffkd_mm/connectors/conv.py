@@ -41,6 +41,12 @@ class ConvConnector(Connector):
             for _ in range(self.num_levels)
         )
 
+    def target_scale(self) -> Tensor | None:
+        standardization = self.standardizations[0]
+        if isinstance(standardization, Standardization):
+            return standardization.deviation
+        return None
+
     def forward(
         self, students: Sequence[Tensor], teachers: Sequence[Tensor]
     ) -> tuple[list[Tensor], list[Tensor], Losses]:

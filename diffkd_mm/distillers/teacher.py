@@ -13,6 +13,7 @@ from ..checkpoints import convert_published
 from ..checkpoints.reading import model_weights, read_checkpoint_file, trained_classes
 from ..configs import load_config, zoo_checkpoint
 from ..errors import DistillationError
+from ..reparam import check_folded
 
 
 def _compare_classes(teacher: list[str] | None) -> None:
@@ -118,6 +119,7 @@ class FrozenTeacher:
         try:
             loaded = read_checkpoint_file(checkpoint, self.trust_checkpoint)
             weights = model_weights(loaded, checkpoint)
+            check_folded(weights, model, repr(checkpoint))
             if hasattr(model, 'backbone'):  # others, such as timm's, keep their own names
                 weights = convert_published(weights, checkpoint)
         except DistillationError as error:

@@ -19,8 +19,9 @@ from tiny import (
 from torch import nn
 
 from diffkd_mm.distillers import Distiller
+from diffkd_mm.distillers.teacher import FrozenTeacher
 from diffkd_mm.errors import DistillationError
-from diffkd_mm.reparam import Branches, check_folded, fold_state_dict
+from diffkd_mm.reparam import Branches, Surgery, check_folded, fold_state_dict
 from diffkd_mm.reparam.folding import fold_branches
 
 LAYER = 'backbone.layer4.1.conv2'
@@ -344,7 +345,6 @@ def test_a_module_used_twice():
 def test_shared_weights():
     student = build(classifier(), 'mmpretrain')
     student.backbone.layer4[1].conv1.weight = student.get_submodule(LAYER).weight
-    from diffkd_mm.reparam import Surgery
 
     with pytest.raises(DistillationError, match=r'are shared by .*conv1, .*conv2'):
         Surgery(LAYER).apply(student)
@@ -367,7 +367,6 @@ def test_a_frozen_layer():
 def test_norm_without_running_statistics():
     student = build(classifier(), 'mmpretrain')
     student.backbone.layer4[1].bn2 = nn.BatchNorm2d(64, track_running_stats=False)
-    from diffkd_mm.reparam import Surgery
 
     with pytest.raises(DistillationError, match='no running\n? ?statistics'):
         Surgery(LAYER).apply(student)
@@ -405,3 +404,12 @@ def test_unfolded_checkpoint_in_a_plain_student(trained):
         other.load_state_dict(weights, strict=False)
     assert isinstance(trained, Distiller)
     check_folded(weights, trained, 'the checkpoint')
+
+
+def test_unfolded_checkpoint_as_a_teacher(trained, tmp_path):
+    torch.save(dict(state_dict=trained.state_dict()), tmp_path / 'unfolded.pth')
+    teacher = FrozenTeacher(
+        dict(model=classifier(), default_scope='mmpretrain'), str(tmp_path / 'unfolded.pth')
+    )
+    with pytest.raises(DistillationError, match='teacher: .*unfolded.pth.* export_student'):
+        teacher.build(torch.device('cpu'))

@@ -1,6 +1,5 @@
 """The demo's student in the study of ``docs/study.md``, with other images to evaluate on.
 
-
 ``DIGITS_ITERS`` in the environment is the number of iterations. Evaluation is on ``tune``, whose
 images choose the loss weights; ``val_dataloader.dataset.split=test`` is for the report.
 """

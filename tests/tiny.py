@@ -224,14 +224,15 @@ def training(root, teacher_checkpoint, max_epochs: int = 2, model=None, **overri
                 *load,
                 dict(
                     type='PackDetInputs',
-                    meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),
+                    meta_keys=(
+                        *('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),
+                        'instances',  # the truth, for the metric
+                    ),
                 ),
             ],
         ),
     )
-    evaluator = dict(
-        type='CocoMetric', ann_file=str(root / 'digits/val/annotations.json'), metric='bbox'
-    )
+    evaluator = dict(type='CocoMetric', metric='bbox')
     cfg = dict(
         default_scope='mmdet',
         custom_imports=dict(imports=['diffkd_mm'], allow_failed_imports=False),

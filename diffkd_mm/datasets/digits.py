@@ -2,7 +2,7 @@
 
 The 8x8 digits of scikit-learn are enlarged to objects of 20 to 56 pixels and pasted, partly
 covering each other, onto coloured, textured and noisy images with clutter that is drawn with the
-same pen but is no digit. The set is written once, in COCO format, by whoever first asks for it.
+same pen but is no digit. A set is written once, in COCO format, by whoever first asks for it.
 """
 
 import fcntl
@@ -23,7 +23,10 @@ from diffkd_mm.registry import DATASETS
 VERSION = 1
 
 CLASSES = tuple(str(digit) for digit in range(10))
-NUM_IMAGES = {'train': 1500, 'val': 400}
+# The order decides the pictures, so that new splits go to the end.
+NUM_IMAGES = {'train': 1500, 'val': 400, 'tune': 1000, 'test': 1000}
+IMAGE_SIZE = 128
+SEED = 0
 VAL_FRACTION = 0.25  # of scikit-learn's digits, kept for the validation images
 MIN_SIDE, MAX_SIDE = 20, 56  # pixels, of the square an 8x8 digit is enlarged to
 MAX_OBJECTS = 5
@@ -33,11 +36,12 @@ ANNOTATIONS = 'annotations.json'
 STAMP = 'digits.json'
 
 
-def load_digit_samples(split: str, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def load_digit_samples(split: str, seed: int = SEED) -> tuple[np.ndarray, np.ndarray]:
     """Loads the handwritten digits that the images of one split may show.
 
     Args:
-        split (str): ``'train'`` or ``'val'``. The two share no digit.
+        split (str): ``'train'`` or ``'val'``, which share no digit, or ``'tune'`` or ``'test'``:
+            one half of those of ``'val'`` each.
         seed (int): Seed of the division. Defaults to 0.
 
     Returns:
@@ -48,13 +52,14 @@ def load_digit_samples(split: str, seed: int = 0) -> tuple[np.ndarray, np.ndarra
 
     digits = load_digits()
     order = np.random.default_rng(seed).permutation(len(digits.target))
-    num_val = round(VAL_FRACTION * len(order))
-    chosen = order[num_val:] if split == 'train' else order[:num_val]
+    val, train = np.split(order, [round(VAL_FRACTION * len(order))])
+    tune, test = np.array_split(val, 2)
+    chosen = {'train': train, 'val': val, 'tune': tune, 'test': test}[split]
     return digits.images[chosen].astype(np.float32) / 16, digits.target[chosen]
 
 
 def compose_image(
-    rng: np.random.Generator, samples: np.ndarray, labels: np.ndarray, image_size: int = 128
+    rng: np.random.Generator, samples: np.ndarray, labels: np.ndarray, image_size: int = IMAGE_SIZE
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Composes one image and its boxes.
 
@@ -180,24 +185,28 @@ def make_digits(
     data_root: str | Path,
     split: str,
     num_images: int | None = None,
-    image_size: int = 128,
-    seed: int = 0,
+    image_size: int = IMAGE_SIZE,
+    seed: int = SEED,
 ) -> Path:
     """Makes one split of the set on disk, unless it is there already.
 
     The split is complete or absent, never half written, and only one of several processes on a
-    machine writes it. A split that was made with other arguments is replaced. The first images
-    of a larger set are those of a smaller one.
+    machine writes it. The folder's name holds all arguments that are not the defaults, so that
+    sets of other arguments lie beside each other; only a set of another version is replaced. The
+    first images of a larger set are those of a smaller one.
 
     Args:
         data_root (str or Path): Folder that holds the splits.
-        split (str): ``'train'`` or ``'val'``.
-        num_images (int, optional): Defaults to 1500 for training and 400 for validation.
+        split (str): ``'train'``, ``'val'``, ``'tune'`` or ``'test'``. The last two divide the
+            handwritten digits of ``'val'`` between them.
+        num_images (int, optional): Defaults to 1500 for training, 400 for validation and 1000 for
+            the last two.
         image_size (int): Side of the square images in pixels, at least 64. Defaults to 128.
         seed (int): Decides everything random. Defaults to 0.
 
     Returns:
-        Path: The folder ``data_root/split`` with ``images/`` and ``annotations.json``.
+        Path: The folder with ``images/`` and ``annotations.json``: ``data_root/split``, and with
+        other than the default arguments, for example, ``data_root/split-s96-n200-seed0``.
 
     Raises:
         ValueError: If the split is unknown or a number is too small.
@@ -216,21 +225,27 @@ def make_digits(
         version=VERSION, split=split, num_images=num_images, image_size=image_size, seed=seed
     )
     root = Path(data_root)
-    folder = root / split
+    folder = root / _folder_name(split, num_images, image_size, seed)
     if _read_stamp(folder) == stamp:
         return folder
 
     root.mkdir(parents=True, exist_ok=True)
-    with _locked(root / f'.{split}.lock'):
+    with _locked(root / f'.{folder.name}.lock'):
         if _read_stamp(folder) == stamp:  # made by another process while this one waited
             return folder
-        with tempfile.TemporaryDirectory(prefix=f'.{split}.', dir=root) as scratch:
+        with tempfile.TemporaryDirectory(prefix=f'.{folder.name}.', dir=root) as scratch:
             new = Path(scratch) / 'new'
             _write_split(new, stamp)
             if folder.exists():
                 folder.rename(Path(scratch) / 'old')
             new.rename(folder)
     return folder
+
+
+def _folder_name(split: str, num_images: int, image_size: int, seed: int) -> str:
+    if (num_images, image_size, seed) == (NUM_IMAGES[split], IMAGE_SIZE, SEED):
+        return split
+    return f'{split}-s{image_size}-n{num_images}-seed{seed}'
 
 
 def _read_stamp(folder: Path) -> dict | None:
@@ -291,10 +306,11 @@ class DigitsDataset(CocoDataset):
 
     Args:
         data_root (str): Folder that holds the splits. Defaults to ``'data/digits'``.
-        split (str): ``'train'`` or ``'val'``; they show different handwritten digits.
-            Defaults to ``'train'``.
-        num_images (int, optional): Number of images. Defaults to 1500 for training and 400 for
-            validation.
+        split (str): ``'train'`` or ``'val'``, which show different handwritten digits, or
+            ``'tune'`` or ``'test'``, which divide those of ``'val'`` between them: one to choose
+            with and one to report. Defaults to ``'train'``.
+        num_images (int, optional): Number of images. Defaults to 1500 for training, 400 for
+            validation and 1000 for the last two.
         image_size (int): Side of the square images in pixels. Defaults to 128.
         seed (int): Decides everything random about the set. Defaults to 0.
         **kwargs: As for MMDetection's ``CocoDataset``.
@@ -321,8 +337,8 @@ class DigitsDataset(CocoDataset):
         data_root: str = 'data/digits',
         split: str = 'train',
         num_images: int | None = None,
-        image_size: int = 128,
-        seed: int = 0,
+        image_size: int = IMAGE_SIZE,
+        seed: int = SEED,
         **kwargs,
     ) -> None:
         folder = make_digits(data_root, split, num_images, image_size, seed)

@@ -26,8 +26,6 @@ def demo(tmp_path_factory):
         *('train_dataloader.dataset.num_images=8', 'val_dataloader.dataset.num_images=4'),
         f'train_dataloader.dataset.data_root={digits}',
         f'val_dataloader.dataset.data_root={digits}',
-        f'val_evaluator.ann_file={digits}/val/annotations.json',
-        f'test_evaluator.ann_file={digits}/val/annotations.json',
     ]
     # An untrained detector is sure of nothing, and without detections there is no metric.
     test_cfg = 'dict(test_cfg=dict(score_thr=0.0))'

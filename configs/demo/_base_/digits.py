@@ -41,13 +41,16 @@ val_dataloader = dict(
             dict(type='LoadAnnotations', with_bbox=True),
             dict(
                 type='PackDetInputs',
-                meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),
+                meta_keys=(
+                    *('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),
+                    'instances',  # the truth, for the metric
+                ),
             ),
         ],
     ),
 )
 test_dataloader = val_dataloader
-val_evaluator = dict(type='CocoMetric', ann_file=data_root + '/val/annotations.json', metric='bbox')
+val_evaluator = dict(type='CocoMetric', metric='bbox')
 test_evaluator = val_evaluator
 
 max_iters = 600

@@ -1,0 +1,14 @@
+"""DiffKD's two points and distances with no more than a 1×1 conv."""
+
+_base_ = './resnet8_resnet56_diffkd.py'
+
+model = dict(
+    points=dict(
+        feature=dict(
+            connector=dict(
+                _delete_=True, type='ConvConnector', student_channels=64, teacher_channels=64
+            ),
+        ),
+        logits=dict(connector=None),
+    ),
+)

@@ -1,7 +1,8 @@
 """The distiller and its parts."""
 
+from .balance import LossBalance
 from .distiller import Distiller
 from .point import DistillationPoint
 from .teacher import FrozenTeacher
 
-__all__ = ['DistillationPoint', 'Distiller', 'FrozenTeacher']
+__all__ = ['DistillationPoint', 'Distiller', 'FrozenTeacher', 'LossBalance']

@@ -265,15 +265,18 @@ class Distiller(BaseModel):
             record_regions(self.student, extractors) as regions,
         ):
             losses = self.student(inputs, data_samples, mode='loss')
+        own = None
+        if any(point.balance is not None for point in points):
+            own, _ = self.student.parse_losses(losses)
         if extractors:
             teacher_records = self.run_teacher(inputs, data_samples, regions)
         for name, point in self.distillation.items():
             with _naming(name):
-                point_losses = point(
-                    outputs(student_records[point.student], point.student, 'student'),
-                    outputs(teacher_records[point.teacher_tap], point.teacher, 'teacher'),
-                    data_samples,
-                )
+                students = outputs(student_records[point.student], point.student, 'student')
+                teachers = outputs(teacher_records[point.teacher_tap], point.teacher, 'teacher')
+                point_losses = point(students, teachers, data_samples)
+                if point.balance is not None:
+                    point_losses |= point.balance(own, point_losses['loss_kd'], students)
             losses.update({f'{name}.{key}': value for key, value in point_losses.items()})
         return losses
 

@@ -85,6 +85,8 @@ class DistillationPoint(nn.Module):
             have their channels last, as in transformers. (B, H, W, C) and, of a square map,
             (B, H·W, C) become (B, C, H, W); tokens of another number N become (B, C, N, 1).
             Defaults to None.
+        balance (dict, optional): Options of :class:`LossBalance`, which finds the weight of
+            ``loss_kd`` by the size of the student's own losses. Defaults to None.
 
     Raises:
         DistillationError: If the config is wrong.
@@ -103,6 +105,7 @@ class DistillationPoint(nn.Module):
         regions: str | None = None,
         resize: bool = False,
         channels_last: str | None = None,
+        balance: dict | None = None,
     ) -> None:
         super().__init__()
         if channels_last not in (None, 'student', 'teacher', 'both'):
@@ -135,6 +138,10 @@ class DistillationPoint(nn.Module):
         if connector is not None:
             self.connector = build_part(connector, f'point {name!r}, connector')
         self.loss = build_part(loss, f'point {name!r}, loss')
+        self.balance = None
+        if balance is not None:
+            balance = {'type': 'LossBalance', **balance}
+            self.balance = build_part(balance, f'point {name!r}, balance')
         wanted = inspect.signature(self.loss.forward).parameters
         self._loss_takes = [key for key in ('data_samples', 'level') if key in wanted]
 

@@ -46,6 +46,7 @@ def norms_with_grad(module):
         dict(latent_channels=5),
         dict(latent_channels=24),
         dict(noise_adapter=None),
+        dict(noise_adapter=dict(type='ScheduledNoise')),
         dict(output_projection=False),
         dict(standardize='channel'),
         dict(standardize='scale', latent_channels=5),

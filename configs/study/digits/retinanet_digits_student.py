@@ -1,13 +1,13 @@
 """The demo's student in the study of ``docs/study.md``, with other images to evaluate on.
 
-``DIGITS_ITERS`` in the environment is the number of iterations. Evaluation is on ``tune``, whose
-images choose the loss weights; ``val_dataloader.dataset.split=test`` is for the report.
+``DIGITS_ITERS`` in the environment is the number of iterations. Validation is on ``tune``, whose
+images choose the loss weights, the test on images that nothing was chosen on.
 """
 
 _base_ = '../../demo/retinanet_digits_student.py'
 
 val_dataloader = dict(dataset=dict(split='tune', num_images=1000))
-test_dataloader = val_dataloader
+test_dataloader = dict(dataset=dict(split='test', num_images=1000))
 
 max_iters = int('{{$DIGITS_ITERS:600}}')
 train_cfg = dict(max_iters=max_iters, val_interval=max_iters)

@@ -1,8 +1,8 @@
 """Data, schedule and runtime of CIFAR-10 averaged down to 16×16, 20 epochs of batches of 128.
 
-``data/cifar10`` is as for ``configs/cifar10``. A tenth of the training images is kept for tuning,
-and evaluated; ``val_dataloader.dataset.dataset.split=test`` is for the report. The learning rate is
-that of strategy A1 with its drops at the same parts, after a warm-up epoch.
+``data/cifar10`` is as for ``configs/cifar10``. A tenth of the training images is kept for tuning
+and validated on. The learning rate is that of strategy A1 with its drops at the same parts, after a
+warm-up epoch.
 """
 
 _base_ = '../../../cifar10/_base_/cifar10.py'
@@ -25,7 +25,7 @@ train_dataloader = dict(
     dataset=dict(dataset=dict(_delete_=True, **dataset, split='train'), padding=2),
 )
 val_dataloader = dict(dataset=dict(dataset=dict(_delete_=True, **dataset, split='tune')))
-test_dataloader = val_dataloader
+test_dataloader = dict(dataset=dict(dataset=dict(_delete_=True, **dataset, split='test')))
 
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=epoch),

@@ -1,4 +1,4 @@
-"""KD at τ 4, beside the whole of the student's own loss. Its point has a name of its own, for its grid."""
+"""KD at τ 4 beside the whole of the student's own loss. Its point has its own name for its grid."""
 
 _base_ = './resnet8_resnet56_diffkd.py'
 

@@ -1,19 +1,19 @@
 """The installer's decisions: what it caches, patches, skips and refuses. Nothing is installed."""
 
-import importlib.util
 import os
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
-SPEC = importlib.util.spec_from_file_location('diffkd_mm_install', ROOT / 'tools' / 'install.py')
-install = importlib.util.module_from_spec(SPEC)
-sys.modules[SPEC.name] = install
-SPEC.loader.exec_module(install)
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / 'tools'))
 
-FACTS = install.Facts(
+import install  # noqa: E402
+from installer import environment, mmcv_ops  # noqa: E402
+from installer.environment import InstallError  # noqa: E402
+
+FACTS = mmcv_ops.Facts(
     python='cp311',
     platform='linux-x86_64',
     torch='2.14.1+cu130',
@@ -24,22 +24,22 @@ FACTS = install.Facts(
 )
 
 
-def fake_venv(path: Path, *packages: str) -> install.Venv:
+def fake_venv(path: Path, *packages: str) -> environment.Venv:
     for package in packages:
         (path / 'lib/python3.11/site-packages' / f'{package}.dist-info').mkdir(parents=True)
-    return install.Venv(path)
+    return environment.Venv(path)
 
 
 def test_wheel_key_holds_everything_the_ops_depend_on():
     keys = {
-        install.wheel_key(FACTS, '2.3.6', 'cpu'),
-        install.wheel_key(FACTS._replace(python='cp312'), '2.3.6', 'cpu'),
-        install.wheel_key(FACTS._replace(torch='2.14.1+cpu'), '2.3.6', 'cpu'),
-        install.wheel_key(FACTS._replace(torch='2.13.0+cu130'), '2.3.6', 'cpu'),
-        install.wheel_key(FACTS._replace(platform='linux-aarch64'), '2.3.6', 'cpu'),
-        install.wheel_key(FACTS, '2.3.7', 'cpu'),
-        install.wheel_key(FACTS, '2.3.6', 'cuda-8.0'),
-        install.wheel_key(FACTS, '2.3.6', 'cuda-9.0'),
+        mmcv_ops.wheel_key(FACTS, '2.3.6', 'cpu'),
+        mmcv_ops.wheel_key(FACTS._replace(python='cp312'), '2.3.6', 'cpu'),
+        mmcv_ops.wheel_key(FACTS._replace(torch='2.14.1+cpu'), '2.3.6', 'cpu'),
+        mmcv_ops.wheel_key(FACTS._replace(torch='2.13.0+cu130'), '2.3.6', 'cpu'),
+        mmcv_ops.wheel_key(FACTS._replace(platform='linux-aarch64'), '2.3.6', 'cpu'),
+        mmcv_ops.wheel_key(FACTS, '2.3.7', 'cpu'),
+        mmcv_ops.wheel_key(FACTS, '2.3.6', 'cuda-8.0'),
+        mmcv_ops.wheel_key(FACTS, '2.3.6', 'cuda-9.0'),
     }
     assert len(keys) == 8
     assert all(Path(key).name == key for key in keys)
@@ -54,7 +54,7 @@ def test_wheel_key_holds_everything_the_ops_depend_on():
     ],
 )
 def test_cache_folder(env, folder):
-    assert install.cache_folder(env) == folder
+    assert mmcv_ops.cache_folder(env) == folder
 
 
 @pytest.mark.parametrize(
@@ -68,12 +68,12 @@ def test_cache_folder(env, folder):
     ],
 )
 def test_ops_device(gpus, env, device):
-    assert install.ops_device(FACTS._replace(gpus=gpus), env) == device
+    assert mmcv_ops.ops_device(FACTS._replace(gpus=gpus), env) == device
 
 
 def test_gpu_without_nvcc_is_an_error_that_names_the_ways_out():
-    with pytest.raises(install.InstallError, match='nvcc was not found.*CUDA_HOME.*FORCE_CUDA=0'):
-        install.ops_device(FACTS._replace(gpus=['9.0'], nvcc=False), {})
+    with pytest.raises(InstallError, match='nvcc was not found.*CUDA_HOME.*FORCE_CUDA=0'):
+        mmcv_ops.ops_device(FACTS._replace(gpus=['9.0'], nvcc=False), {})
 
 
 @pytest.mark.parametrize(
@@ -85,21 +85,21 @@ def test_gpu_without_nvcc_is_an_error_that_names_the_ways_out():
     ],
 )
 def test_required_standard(aten, standard):
-    assert install.required_standard(aten) == standard
+    assert mmcv_ops.required_standard(aten) == standard
 
 
 def test_patch_raises_every_standard_and_nothing_else():
     setup_py = "cxx = ['-std=c++14', '-std=c++17', '/std:c++17']  # needs c++14\n"
-    assert install.patch_standard(setup_py, 17) == setup_py
-    assert install.patch_standard(setup_py, 20) == (
+    assert mmcv_ops.patch_standard(setup_py, 17) == setup_py
+    assert mmcv_ops.patch_standard(setup_py, 20) == (
         "cxx = ['-std=c++20', '-std=c++20', '/std:c++20']  # needs c++14\n"
     )
 
 
 def test_missing_compiler_is_named(monkeypatch):
     monkeypatch.setenv('CXX', 'no-such-compiler')
-    with pytest.raises(install.InstallError, match='no-such-compiler was not found: g\\+\\+ 11'):
-        install.check_compiler(FACTS)
+    with pytest.raises(InstallError, match='no-such-compiler was not found: g\\+\\+ 11'):
+        mmcv_ops.check_compiler(FACTS)
 
 
 def test_old_compiler_is_named(monkeypatch, tmp_path):
@@ -107,21 +107,21 @@ def test_old_compiler_is_named(monkeypatch, tmp_path):
     compiler.write_text('#!/bin/sh\nexit 1\n')
     compiler.chmod(0o755)
     monkeypatch.setenv('CXX', str(compiler))
-    with pytest.raises(install.InstallError, match='cannot compile C\\+\\+20, as torch demands'):
-        install.check_compiler(FACTS)
+    with pytest.raises(InstallError, match='cannot compile C\\+\\+20, as torch demands'):
+        mmcv_ops.check_compiler(FACTS)
 
 
 def test_job_count_is_bounded_by_memory_and_by_the_user(monkeypatch):
-    assert install.job_count({'MAX_JOBS': '7'}) == 7
+    assert mmcv_ops.job_count({'MAX_JOBS': '7'}) == 7
     monkeypatch.setattr(os, 'sched_getaffinity', lambda pid: set(range(64)), raising=False)
     pages = {'SC_PAGE_SIZE': 1, 'SC_PHYS_PAGES': 5 * 2**30}
     monkeypatch.setattr(os, 'sysconf', pages.__getitem__)
-    assert install.job_count({}) in (1, 2)
+    assert mmcv_ops.job_count({}) in (1, 2)
 
 
 def test_ops_are_optimised_unless_the_user_says_otherwise():
-    assert install.compiler_flags({})['CFLAGS'] == '-O2 -DNDEBUG -g0'
-    assert install.compiler_flags({'CXXFLAGS': '-O3 -march=native'}) == {
+    assert mmcv_ops.compiler_flags({})['CFLAGS'] == '-O2 -DNDEBUG -g0'
+    assert mmcv_ops.compiler_flags({'CXXFLAGS': '-O3 -march=native'}) == {
         'CFLAGS': '-O2 -DNDEBUG -g0',
         'CXXFLAGS': '-O3 -march=native -g0',
     }
@@ -130,12 +130,12 @@ def test_ops_are_optimised_unless_the_user_says_otherwise():
 def test_requirements_without_comments_and_in_normal_form(tmp_path):
     path = tmp_path / 'some.txt'
     path.write_text('# a comment\n\nScikit_Learn==1.9.1  # why\ntorch\n')
-    assert install.read_requirements([path]) == {'scikit-learn': '1.9.1', 'torch': None}
+    assert environment.read_requirements([path]) == {'scikit-learn': '1.9.1', 'torch': None}
 
 
 def test_every_requirement_has_a_tested_version():
-    pins = install.read_requirements([install.CONSTRAINTS])
-    wanted = {*install.read_requirements(install.REQUIREMENTS), *install.BUILD_TOOLS}
+    pins = environment.read_requirements([install.CONSTRAINTS])
+    wanted = {*environment.read_requirements(install.REQUIREMENTS), *mmcv_ops.BUILD_TOOLS}
     assert [name for name in sorted(wanted) if not pins.get(name)] == []
 
 
@@ -148,11 +148,11 @@ def test_lacks_only_what_is_missing_or_of_another_version(tmp_path):
 def test_fingerprint_follows_the_packages_and_the_device(tmp_path, monkeypatch):
     monkeypatch.delenv('FORCE_CUDA', raising=False)
     before = install.fingerprint(fake_venv(tmp_path, 'torch-2.14.1'))
-    assert install.fingerprint(install.Venv(tmp_path)) == before
+    assert install.fingerprint(environment.Venv(tmp_path)) == before
     after = install.fingerprint(fake_venv(tmp_path, 'opencv_python-4.12.0.88'))
     assert after != before
     monkeypatch.setenv('FORCE_CUDA', '1')
-    assert install.fingerprint(install.Venv(tmp_path)) != after
+    assert install.fingerprint(environment.Venv(tmp_path)) != after
 
 
 @pytest.mark.parametrize(
@@ -174,20 +174,20 @@ def test_working_ops(tmp_path, monkeypatch, built_with, has_cuda, device, works)
     if built_with:
         venv.ops_torch.write_text(built_with)
     monkeypatch.setattr(venv, 'ask', lambda code, *args: has_cuda)
-    assert install.working_ops(venv, FACTS, '2.3.6', device) is works
-    assert not install.working_ops(venv, FACTS, '2.3.7', device)
+    assert mmcv_ops.working_ops(venv, FACTS, '2.3.6', device) is works
+    assert not mmcv_ops.working_ops(venv, FACTS, '2.3.7', device)
 
 
 def test_openmmlab_packages_are_never_overwritten(tmp_path):
     venv = fake_venv(tmp_path, 'mmcv-2.1.0', 'mmdet-3.3.0', 'numpy-1.26.4')
-    with pytest.raises(install.InstallError, match='own mmcv, mmdet.*pip install --no-deps -e'):
+    with pytest.raises(InstallError, match='own mmcv, mmdet.*pip install --no-deps -e'):
         install.refuse_openmmlab(venv)
 
 
 def test_failed_command_shows_the_reason_and_the_log(tmp_path, capsys):
-    venv = install.Venv(tmp_path)
+    venv = environment.Venv(tmp_path)
     code = 'print("x.cpp:1: error: the reason"); print("noise\\n" * 40); raise SystemExit(1)'
-    with pytest.raises(install.InstallError, match=r'it broke \(exit code 1\); .*install.log'):
+    with pytest.raises(InstallError, match=r'it broke \(exit code 1\); .*install.log'):
         venv.run([sys.executable, '-c', code], failure='it broke')
     printed = capsys.readouterr().out.splitlines()
     assert 'x.cpp:1: error: the reason' in printed and len(printed) < 30
@@ -196,14 +196,14 @@ def test_failed_command_shows_the_reason_and_the_log(tmp_path, capsys):
 def test_progress_of_a_build_is_read_from_its_log(tmp_path):
     log = tmp_path / 'log'
     log.write_text('$ one\n  [9/9] c++\n$ two\n  [1/170] c++ a\n  [2/170] c++ b\n  warning\n')
-    assert install.compiled_files(log) == 'compiled 2 of 170 files'
+    assert environment.compiled_files(log) == 'compiled 2 of 170 files'
     log.write_text('  [9/9] c++\n$ two\n')
-    assert install.compiled_files(log) == ''
+    assert environment.compiled_files(log) == ''
 
 
 def test_nothing_is_run_when_nothing_changed(tmp_path, monkeypatch):
     venv = fake_venv(tmp_path, 'torch-2.14.1')
     venv.stamp.write_text(install.fingerprint(venv))
-    monkeypatch.setattr(install.subprocess, 'Popen', pytest.fail)
-    monkeypatch.setattr(install.subprocess, 'run', pytest.fail)
+    monkeypatch.setattr(subprocess, 'Popen', pytest.fail)
+    monkeypatch.setattr(subprocess, 'run', pytest.fail)
     install.install(venv)

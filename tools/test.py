@@ -5,9 +5,9 @@ import os
 
 from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.runner import Runner
-from train import end_process_group, load_config, type_name
 
 from diffkd_mm.errors import DistillationError
+from diffkd_mm.experiments.launch import end_process_group, load_config, type_name
 
 
 def parse_args() -> argparse.Namespace:

@@ -2,16 +2,13 @@
 
 import argparse
 import os
-from pathlib import Path
 
-import torch
 from mmengine.config import Config, DictAction
 from mmengine.device import get_device
-from mmengine.dist import is_distributed
 from mmengine.runner import Runner, find_latest_checkpoint
 
-import diffkd_mm  # noqa: F401  before the config is read, so that it can inherit from all packages
 from diffkd_mm.errors import DistillationError
+from diffkd_mm.experiments.launch import end_process_group, load_config, type_name
 
 
 def parse_args() -> argparse.Namespace:
@@ -44,46 +41,6 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def load_config(args: argparse.Namespace) -> Config:
-    """Reads the config and applies the command line's options to it.
-
-    Args:
-        args (argparse.Namespace): Parsed options; ``config``, ``cfg_options``, ``work_dir`` and
-            ``launcher`` are used.
-
-    Returns:
-        Config: The config, with a work dir.
-    """
-    cfg = Config.fromfile(args.config)
-    cfg.launcher = args.launcher
-    if args.cfg_options:
-        cfg.merge_from_dict(args.cfg_options)
-    if args.work_dir:
-        cfg.work_dir = args.work_dir
-    elif not cfg.get('work_dir'):
-        cfg.work_dir = str(Path('work_dirs') / Path(args.config).stem)
-    if args.launcher == 'pytorch' and get_device() == 'cpu':
-        distribute_on_cpu(cfg)
-    return cfg
-
-
-def distribute_on_cpu(cfg: Config) -> None:
-    """Starts a gloo group and wraps the model without devices.
-
-    MMEngine would choose a GPU by the local rank in both places.
-    """
-    torch.distributed.init_process_group('gloo')
-    wrapper = cfg.get('model_wrapper_cfg') or dict(
-        broadcast_buffers=False, find_unused_parameters=cfg.get('find_unused_parameters', False)
-    )
-    cfg.model_wrapper_cfg = {'type': 'MMDistributedDataParallel', **wrapper, 'device_ids': None}
-
-
-def type_name(registered: str | type) -> str:
-    """The name in a config's ``type``, which in MMEngine's pure Python configs is a class."""
-    return registered if isinstance(registered, str) else registered.__name__
-
-
 def use_amp(cfg: Config) -> None:
     """Makes the optimizer wrapper one of mixed precision, on a GPU with dynamic loss scaling."""
     wrapper = type_name(cfg.optim_wrapper.get('type', 'OptimWrapper'))
@@ -103,15 +60,6 @@ def scale_learning_rate(cfg: Config) -> None:
     if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
         raise SystemExit('--auto-scale-lr needs auto_scale_lr.base_batch_size in the config.')
     cfg.auto_scale_lr.enable = True
-
-
-def end_process_group() -> None:
-    """Ends the process group, if there is one.
-
-    Left to the end of the interpreter, its threads may abort a process that is done.
-    """
-    if is_distributed():
-        torch.distributed.destroy_process_group()
 
 
 def main() -> None:

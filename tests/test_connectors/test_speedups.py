@@ -1,21 +1,16 @@
 """The connector's short cuts change its speed and memory, and nothing else."""
 
-import sys
 from copy import deepcopy
-from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 
+from diffkd_mm.analysis.connector_speed import ConnectorWithLoss, PlainDiffKD
+from diffkd_mm.analysis.timing import saved_storages
 from diffkd_mm.connectors import DiffKDConnector
 from diffkd_mm.diffusion.ddim import gaussian_noise
 from diffkd_mm.diffusion.layers import Bottleneck, PointwiseConv
-
-sys.path.insert(0, str(Path(__file__).parents[2] / 'tools' / 'analysis_tools'))
-
-from benchmark import saved_storages  # noqa: E402
-from connector_benchmark import ConnectorWithLoss, PlainDiffKD  # noqa: E402
 
 SIZES = [(12, 16), (6, 8), (3, 4)]
 CHANNELS = 32

@@ -11,7 +11,9 @@ import torch
 from mmdet.models import RetinaNet
 from mmengine.config import Config
 
+from diffkd_mm.analysis import connector_speed, models, steps, timing
 from diffkd_mm.connectors import DiffKDConnector
+from diffkd_mm.distillers import Distiller
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / 'tools' / 'analysis_tools'))
@@ -48,12 +50,12 @@ def test_parts_of_a_step(config, tmp_path, capsys, options):
     benchmark.main([*arguments, '--json', str(out), *options])
     result = json.loads(out.read_text())
     seconds = result['seconds']
-    assert all(seconds[phase] > 0 for phase in benchmark.PHASES)
-    assert sum(seconds[phase] for phase in benchmark.PHASES) <= 1.5 * seconds['step']
-    assert all(result['peak_bytes'][phase] > 1e6 for phase in benchmark.PHASES)
+    assert all(seconds[phase] > 0 for phase in timing.PHASES)
+    assert sum(seconds[phase] for phase in timing.PHASES) <= 1.5 * seconds['step']
+    assert all(result['peak_bytes'][phase] > 1e6 for phase in timing.PHASES)
     assert result['saved_bytes'] > 1e5
     printed = capsys.readouterr().out
-    assert all(phase in printed for phase in (*benchmark.PHASES, 'step'))
+    assert all(phase in printed for phase in (*timing.PHASES, 'step'))
 
 
 def test_overhead(config, tmp_path):
@@ -69,7 +71,7 @@ def test_overhead(config, tmp_path):
 def slow(monkeypatch):
     """Makes a function take so many seconds, on a clock that knows of nothing else."""
     now = [0.0]
-    monkeypatch.setattr(benchmark.Phases, '_now', lambda self: now[0])
+    monkeypatch.setattr(timing.Phases, 'now', lambda self: now[0])
 
     def slow(seconds, function):
         def timed(*args, **kwargs):
@@ -78,15 +80,15 @@ def slow(monkeypatch):
 
         return timed
 
-    run_teacher = benchmark.Distiller.run_teacher
-    monkeypatch.setattr(benchmark.Distiller, 'run_teacher', slow(2.0, run_teacher))
+    run_teacher = Distiller.run_teacher
+    monkeypatch.setattr(Distiller, 'run_teacher', slow(2.0, run_teacher))
     return slow
 
 
 def test_segmentors_are_not_padded_to_their_crop(monkeypatch):
     """CamVid's crops have 112×160 pixels."""
     shapes = []
-    random_batch = benchmark.random_batch
+    random_batch = steps.random_batch
 
     def spied(student, *args):
         student.backbone.register_forward_pre_hook(
@@ -94,7 +96,7 @@ def test_segmentors_are_not_padded_to_their_crop(monkeypatch):
         )
         return random_batch(student, *args)
 
-    monkeypatch.setattr(benchmark, 'random_batch', spied)
+    monkeypatch.setattr(steps, 'random_batch', spied)
     config = ROOT / 'configs' / 'camvid' / 'deeplabv3_camvid_diffkd.py'
     benchmark.main([str(config), '--shape', '64', '96', '--batch-size', '2', '--iters', '1'])
     assert set(shapes) == {(2, 3, 64, 96)}
@@ -116,14 +118,14 @@ def test_points(config, tmp_path, monkeypatch, slow):
 
 def test_teacher(config, tmp_path, monkeypatch, capsys, slow):
     """The numbers are those of what they are named after."""
-    use_teacher = benchmark.Distiller.use_teacher
+    use_teacher = Distiller.use_teacher
 
     def slow_teacher(self, model):
         use_teacher(self, model)
         model.forward = slow(8.0, model.forward)
         self.student.forward = slow(3.0, self.student.forward)
 
-    monkeypatch.setattr(benchmark.Distiller, 'use_teacher', slow_teacher)
+    monkeypatch.setattr(Distiller, 'use_teacher', slow_teacher)
     out = tmp_path / 'out.json'
     benchmark.main(
         [str(config), '--shape', '64', '64', '--iters', '2', '--teacher', '--json', str(out)]
@@ -135,14 +137,14 @@ def test_teacher(config, tmp_path, monkeypatch, capsys, slow):
 
 
 def test_cpu_time_stands_still_while_the_process_sleeps(config, tmp_path, monkeypatch):
-    monkeypatch.setattr(benchmark.Phases, 'clock', benchmark.Phases.clock)
-    run_teacher = benchmark.Distiller.run_teacher
+    monkeypatch.setattr(timing.Phases, 'clock', timing.Phases.clock)
+    run_teacher = Distiller.run_teacher
 
     def sleeping(*args):
         time.sleep(3)
         return run_teacher(*args)
 
-    monkeypatch.setattr(benchmark.Distiller, 'run_teacher', sleeping)
+    monkeypatch.setattr(Distiller, 'run_teacher', sleeping)
     out = tmp_path / 'out.json'
     options = ['--shape', '64', '64', '--iters', '1', '--cpu-time', '--json', str(out)]
     benchmark.main([str(config), *options])
@@ -160,7 +162,7 @@ def test_options_override_the_config(config, capsys):
 def test_saved_storages_counts_each_once():
     weight = torch.randn(8, 8, requires_grad=True)
     x = torch.randn(16, 8, requires_grad=True)
-    with benchmark.saved_storages([weight]) as storages:
+    with timing.saved_storages([weight]) as storages:
         ((x @ weight) * x).sum()  # saves x twice, the product once
     assert sum(storages.values()) == 2 * 16 * 8 * 4
 
@@ -190,13 +192,13 @@ def test_batches_of_other_packages(package):
             head=dict(type='LinearClsHead', num_classes=3, in_channels=64),
         )
     student = MODELS.build(model)
-    batch = benchmark.random_batch(student, 2, (32, 32))
+    batch = models.random_batch(student, 2, (32, 32))
     losses = student(**student.data_preprocessor(batch, True), mode='loss')
     assert torch.isfinite(student.parse_losses(losses)[0])
 
 
 def test_connector_benchmark(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(connector_benchmark, 'SMALL', (2, 8, [(4, 4), (2, 2)]))
+    monkeypatch.setattr(connector_speed, 'SMALL', (2, 8, [(4, 4), (2, 2)]))
     out = tmp_path / 'out.json'
     connector_benchmark.main(['--small', '--checkpointing', '--iters', '2', '--json', str(out)])
     rows = json.loads(out.read_text())

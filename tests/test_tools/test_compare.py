@@ -1,7 +1,6 @@
 """tools/compare.py on made-up logs and with a trainer that only pretends."""
 
 import csv
-import importlib.util
 import json
 import os
 import signal
@@ -11,9 +10,19 @@ import time
 from pathlib import Path
 
 import pytest
+from mmengine.config import Config
 
-TOOL = Path(__file__).parents[2] / 'tools' / 'compare.py'
+from diffkd_mm.errors import DistillationError
+from diffkd_mm.experiments import results, runs, scalars
+
+ROOT = Path(__file__).parents[2]
+TOOLS = str(ROOT / 'tools')
+sys.path.insert(0, TOOLS)
+
+import compare as tool  # noqa: E402
+
 METRIC = 'coco/bbox_mAP'
+LENGTH = 'train_cfg = dict(max_iters=2)\n'
 
 # Logs two validations. Fails where the config says so, unless it is resuming; counts its starts.
 TRAINER = """
@@ -26,15 +35,13 @@ starts = work_dir / 'starts'
 starts.write_text((starts.read_text() if starts.exists() else '') + '.')
 folder = work_dir / f'part_{len(starts.read_text())}' / 'vis_data'
 folder.mkdir(parents=True)
-print('Epoch(train) [1][20/63]  lr: 1.0e-03  eta: 0:01:00  time: 0.2  loss: 0.5')
-print(f'Epoch(val) [1][5/5]    coco/bbox_mAP: 0.{seed}')
 entries = [
     {'loss': 1.0, 'time': 9.0, 'step': 1},
     {'loss': 1.0, 'time': 0.25, 'step': 2},
     {'coco/bbox_mAP': 0.3, 'time': 0.1, 'step': 1},
     {'coco/bbox_mAP': 0.2 + seed / 10, 'time': 0.1, 'step': 2},
 ]
-(folder / 'scalars.json').write_text('\\n'.join(map(json.dumps, entries)))
+(folder / 'scalars.json').write_text(''.join(json.dumps(x) + '\\n' for x in entries))
 if f'fail_seed = {seed}\\n' in config:
     raise SystemExit('out of luck')
 """
@@ -42,23 +49,19 @@ if f'fail_seed = {seed}\\n' in config:
 
 @pytest.fixture
 def compare(monkeypatch, tmp_path):
-    """The tool as a module, with the pretended trainer."""
-    spec = importlib.util.spec_from_file_location('compare_tool', TOOL)
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, 'compare_tool', module)  # dataclasses look themselves up
-    spec.loader.exec_module(module)
+    """The tool with the pretended trainer."""
     trainer = tmp_path / 'trainer.py'
     trainer.write_text(TRAINER)
-    monkeypatch.setattr(module, 'TRAIN', trainer)
-    monkeypatch.setattr(module, 'student_parameters', lambda cfg: 0.25)
-    return module
+    monkeypatch.setattr(tool, 'TRAIN', trainer)
+    monkeypatch.setattr(results, 'student_parameters', lambda cfg: 0.25)
+    return tool
 
 
 @pytest.fixture
 def run(compare, monkeypatch, tmp_path):
     """Calls the tool with two configs and returns its table."""
     for name in ('alone', 'taught'):
-        (tmp_path / f'{name}.py').write_text('value = 1\n')
+        (tmp_path / f'{name}.py').write_text(f'value = 1\n{LENGTH}')
 
     def call(*options):
         configs = [str(tmp_path / f'{name}.py') for name in ('alone', 'taught')]
@@ -89,8 +92,8 @@ def test_table_over_seeds(run, tmp_path, capsys):
     assert [float(rows[0][f'seed_{seed}']) for seed in range(3)] == pytest.approx([20, 30, 40])
     assert (tmp_path / 'out/curves.png').read_bytes().startswith(b'\x89PNG')
     output = capsys.readouterr().out
-    assert '[1/6] alone seed 0: [1][20/63]  eta 0:01:00  loss 0.5' in output
-    assert '[6/6] taught seed 2: evaluated: coco/bbox_mAP 0.2' in output
+    assert '[1/6] alone seed 0: iteration 1 of 2  eta 0:00:09  loss 1.0' in output
+    assert '[6/6] taught seed 2: evaluated: coco/bbox_mAP 0.4' in output
 
 
 def test_one_seed_has_no_deviation(run):
@@ -106,7 +109,7 @@ def test_finished_runs_are_kept_and_new_seeds_added(run, tmp_path):
 
 def test_a_changed_config_starts_anew(run, tmp_path, capsys):
     run('--seeds', '0')
-    (tmp_path / 'taught.py').write_text('value = 2\n')
+    (tmp_path / 'taught.py').write_text(f'value = 2\n{LENGTH}')
     run('--seeds', '0')
     assert starts(tmp_path, 'taught', 0) == 1
     assert len(list((tmp_path / 'out/taught').glob('seed_0.*/starts'))) == 1
@@ -120,20 +123,20 @@ def test_changed_options_start_anew(run, tmp_path):
     assert len(list((tmp_path / 'out/alone').glob('seed_0.*'))) == 1
 
 
-def test_a_new_teacher_starts_anew(compare, tmp_path):
+def test_a_new_teacher_starts_anew(tmp_path):
     checkpoint = tmp_path / 'teacher.pth'
-    cfg = compare.Config(dict(model=dict(teacher=dict(checkpoint=str(checkpoint)))))
+    cfg = Config(dict(model=dict(teacher=dict(checkpoint=str(checkpoint)))))
     prints = set()
     for weights in (None, b'first', b'second'):
         if weights:
             checkpoint.write_bytes(weights)
-        prints.add(compare.fingerprint(cfg))
+        prints.add(runs.fingerprint(cfg))
     assert len(prints) == 3
 
 
 @pytest.mark.parametrize('jobs', ['1', '2'])
 def test_a_failure_is_told_and_the_rest_goes_on(run, tmp_path, capsys, jobs):
-    (tmp_path / 'alone.py').write_text('fail_seed = 0\n')
+    (tmp_path / 'alone.py').write_text(f'fail_seed = 0\n{LENGTH}')
     with pytest.raises(SystemExit, match='1 of 4 runs failed'):
         run('--seeds', '0', '1', '--jobs', jobs)
     table = (tmp_path / 'out/comparison.md').read_text()
@@ -149,19 +152,19 @@ def test_a_failure_is_told_and_the_rest_goes_on(run, tmp_path, capsys, jobs):
 
 def test_nothing_but_failures_still_makes_a_table(run, tmp_path):
     for name in ('alone', 'taught'):
-        (tmp_path / f'{name}.py').write_text('fail_seed = 0\n')
+        (tmp_path / f'{name}.py').write_text(f'fail_seed = 0\n{LENGTH}')
     with pytest.raises(SystemExit, match='2 of 2 runs failed'):
         run('--seeds', '0')
     table = (tmp_path / 'out/comparison.md').read_text()
     assert '| alone | – | – | 0 (missing: 0) | 0.25 | – |' in table
 
 
-def test_two_configs_of_one_name_are_refused(compare, tmp_path):
-    with pytest.raises(SystemExit, match='Two configs of one name: a, a'):
-        compare.plan([tmp_path / 'a.py', tmp_path / 'b' / 'a.py'], [0], tmp_path, {})
+def test_two_configs_of_one_name_are_refused(tmp_path):
+    with pytest.raises(DistillationError, match='Two configs of one name: a, a'):
+        runs.plan([tmp_path / 'a.py', tmp_path / 'b' / 'a.py'], [0], tmp_path, [])
 
 
-def test_resumed_parts_are_not_counted_twice(compare, tmp_path):
+def test_resumed_parts_are_not_counted_twice(tmp_path):
     parts = {
         '20250101_000000': [(1, 1.0), (2, 1.0), (3, 7.0)],
         '20250102_000000': [(3, 2.0), (4, 2.0)],  # step 3 was lost, and is done again
@@ -172,20 +175,20 @@ def test_resumed_parts_are_not_counted_twice(compare, tmp_path):
         entries = [dict(loss=0.1, time=time, step=step) for step, time in times]
         entries += [{METRIC: time / 10, 'step': step} for step, time in times if step >= 3]
         (folder / 'scalars.json').write_text('\n'.join(map(json.dumps, entries)))
-    scalars = compare.read_scalars(tmp_path)
-    trained = {entry['step']: entry['time'] for entry in scalars if 'loss' in entry}
+    entries = scalars.read_scalars(tmp_path)
+    trained = {entry['step']: entry['time'] for entry in entries if 'loss' in entry}
     assert trained == {1: 1.0, 2: 1.0, 3: 2.0, 4: 2.0}
-    assert {e['step']: e[METRIC] for e in scalars if METRIC in e} == {3: 0.2, 4: 0.2}
+    assert {e['step']: e[METRIC] for e in entries if METRIC in e} == {3: 0.2, 4: 0.2}
 
 
-def test_validations_that_are_not_dated_are_placed_by_iteration(compare, tmp_path):
+def test_validations_that_are_not_dated_are_placed_by_iteration(tmp_path):
     folder = tmp_path / 'part/vis_data'
     folder.mkdir(parents=True)
     entries = []
     for step in (50, 100):
         entries += [dict(loss=0.1, time=1.0, step=step), {METRIC: step / 1000, 'step': 0}]
     (folder / 'scalars.json').write_text('\n'.join(map(json.dumps, entries)))
-    curve = {e['step']: e[METRIC] for e in compare.read_scalars(tmp_path) if METRIC in e}
+    curve = {e['step']: e[METRIC] for e in scalars.read_scalars(tmp_path) if METRIC in e}
     assert curve == {50: 0.05, 100: 0.1}
 
 
@@ -195,7 +198,7 @@ def test_interrupting_ends_the_training_too(tmp_path, number):
     trainer.write_text('import os, time\nprint(os.getpid(), flush=True)\ntime.sleep(60)\n')
     (tmp_path / 'alone.py').write_text('')
     call = (
-        f'import sys, pathlib; sys.path.insert(0, {str(TOOL.parent)!r}); import compare; '
+        f'import sys, pathlib; sys.path.insert(0, {TOOLS!r}); import compare; '
         f'compare.TRAIN = pathlib.Path({str(trainer)!r}); compare.main()'
     )
     log = tmp_path / 'out/alone/seed_0/train.log'
@@ -217,21 +220,17 @@ def test_interrupting_ends_the_training_too(tmp_path, number):
         os.kill(int(log.read_text()), 0)
 
 
-def test_only_metrics_of_mmdetection_are_fractions(compare):
-    assert compare.percent([0.5], 'coco/bbox_mAP') == [50.0]
-    assert compare.percent([0.5], 'pascal_voc/mAP') == [50.0]
-    assert compare.percent([77.8], 'mIoU') == [77.8]
-    assert compare.percent([93.2], 'accuracy/top1') == [93.2]
+def test_only_metrics_of_mmdetection_are_fractions():
+    assert results.percent([0.5], 'coco/bbox_mAP') == [50.0]
+    assert results.percent([0.5], 'pascal_voc/mAP') == [50.0]
+    assert results.percent([77.8], 'mIoU') == [77.8]
+    assert results.percent([93.2], 'accuracy/top1') == [93.2]
 
 
-def test_parameters_are_those_of_the_tested_network(tmp_path):
-    spec = importlib.util.spec_from_file_location('compare_tool_too', TOOL)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    demo = TOOL.parents[1] / 'configs/demo'
+def test_parameters_are_those_of_the_tested_network():
+    demo = ROOT / 'configs/demo'
     student, distilled = (
-        module.student_parameters(module.Config.fromfile(demo / f'retinanet_digits_{name}.py'))
+        results.student_parameters(Config.fromfile(demo / f'retinanet_digits_{name}.py'))
         for name in ('student', 'diffkd')
     )
     assert student == distilled

@@ -11,8 +11,10 @@ import torch
 from mmcv.ops import DeformConv2dPack, ModulatedDeformConv2dPack
 from mmdet.models import SingleStageDetector
 from mmengine.config import Config
+from rich.console import Console
 from torch import nn
 
+from diffkd_mm.analysis import flops, models, tables
 from diffkd_mm.distillers.point import DistillationPoint
 
 ROOT = Path(__file__).parents[2]
@@ -57,7 +59,7 @@ def count(config, *options):
     ids=lambda x: type(x).__name__ if isinstance(x, nn.Module) else '',
 )
 def test_layers(device, module, shape, macs, undilated):
-    counter = get_flops.MacCounter()
+    counter = flops.MacCounter()
     module = deepcopy(module).eval().to(device)
     with counter():
         module(torch.zeros(1, *shape, device=device))
@@ -67,7 +69,7 @@ def test_layers(device, module, shape, macs, undilated):
 def test_attention_counts_its_products():
     attention = nn.MultiheadAttention(8, 2, batch_first=True).eval()
     x = torch.zeros(1, 5, 8)
-    counter = get_flops.MacCounter()
+    counter = flops.MacCounter()
     with counter():
         attention(x, x, x)  # which would take a kernel that the counter does not know
     assert counter.macs()[0] == 5 * 8 * 24 + 2 * 5 * 5 * 8 + 5 * 8 * 8
@@ -116,18 +118,18 @@ def test_vectors():
         noise_adapter=dict(type='VectorNoiseAdapter'),
     )
     point = DistillationPoint('logits', 'a', 'b', dict(type='MSELoss'), connector).eval()
-    counts = get_flops.count_connector(point, [torch.zeros(1, 3)], [torch.zeros(1, 5)])
+    counts = flops.count_connector(point, [torch.zeros(1, 3)], [torch.zeros(1, 5)])
     assert counts['logits.denoiser'].macs == 6 * 4 * 5 * 20
     assert counts['logits'].macs == 3 * 5 + (2 * 5 * 10 + 5 * 2) + 6 * 4 * 5 * 20 + 5 * 5
 
 
 def test_points_on_regions_depend_on_the_step(config, capsys):
     cfg = Config.fromfile(config)
-    distiller = get_flops.build_with_random_weights(cfg).eval()
+    distiller = models.build_with_random_weights(cfg).eval()
     distiller.distillation.fpn.regions = 'roi_head.bbox_roi_extractor'
-    counts = get_flops.count_distillation(distiller, SHAPE)
+    counts = flops.count_distillation(distiller, SHAPE)
     assert counts['fpn'].macs is None and counts['fpn'].params > 0
-    get_flops.Console().print(get_flops.tabulate(counts))
+    Console().print(tables.tabulate_counts(counts))
     assert 'per region' in capsys.readouterr().out
 
 

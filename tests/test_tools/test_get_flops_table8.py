@@ -1,20 +1,17 @@
-"""What `get_flops.py` counts of the ablation of Table 8, beside the paper's row."""
+"""What `py` counts of the ablation of Table 8, beside the paper's row."""
 
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.registry import init_default_scope
 
 import diffkd_mm  # noqa: F401  lets configs inherit from packages
+from diffkd_mm.analysis.flops import count_config, count_connector
 from diffkd_mm.distillers.point import DistillationPoint
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / 'tools' / 'analysis_tools'))
-
-import get_flops  # noqa: E402
-
 MAIN = 'classification/mobilenet_v1_resnet50_diffkd'
 ABLATION = 'ablations/mobilenet_v1_resnet50_diffkd'
 # Config, channels of the latent, and FLOPs (G) of Table 8.
@@ -39,7 +36,7 @@ def point_and_maps(config):
 @pytest.mark.parametrize('config, channels, paper', TABLE_8)
 def test_table_8(config, channels, paper):
     """Student projection, encoder, decoder and two denoiser passes are the paper's figure."""
-    counts = get_flops.count_connector(*point_and_maps(config))
+    counts = count_connector(*point_and_maps(config))
     denoiser = counts['feature.denoiser']
     assert denoiser.runs == 6
     one_pass = PIXELS * channels**2 * (2 * (1 / 4 + 9 / 16 + 1 / 4) + 1)
@@ -58,8 +55,8 @@ def test_table_8(config, channels, paper):
 def test_the_config_as_a_whole():
     """The tool's own way: both points of MobileNetV1 ← ResNet-50 for an image of 224×224."""
     cfg = Config.fromfile(ROOT / 'configs' / f'{MAIN}.py')
-    get_flops.init_default_scope('mmpretrain')
-    counts = get_flops.count_config(cfg, (224, 224))
+    init_default_scope('mmpretrain')
+    counts = count_config(cfg, (224, 224))
     assert [x for x in counts if '.' not in x] == ['student', 'teacher', 'feature', 'logits']
     assert 'logits.denoiser' in counts and 'logits.autoencoder.encoder' not in counts
     assert counts['student'].params == 4_231_976

@@ -19,6 +19,9 @@ from diffkd_mm.errors import DistillationError
 
 ROOT = Path(__file__).parents[2]
 TOOLS = ROOT / 'tools'
+WITH_TINY = os.pathsep.join(
+    filter(None, [str(Path(tiny.__file__).parent), os.environ.get('PYTHONPATH')])
+)
 
 
 def run(*command, check=True, **env):
@@ -129,9 +132,7 @@ class TestFailures:
         cfg.custom_imports = dict(imports=['diffkd_mm', 'tiny_hooks'])
         cfg.custom_hooks = [dict(type='NaNHook', iteration=3)]
         config = dump(cfg, tmp_path / 'config.py')
-        result = python(
-            TOOLS / 'train.py', config, check=False, PYTHONPATH=str(Path(tiny.__file__).parent)
-        )
+        result = python(TOOLS / 'train.py', config, check=False, PYTHONPATH=WITH_TINY)
         assert result.returncode != 0 and 'FloatingPointError: ' in result.stderr
         assert 'fpn.loss_kd=nan' in result.stderr
         weights = torch.load(tmp_path / 'work/epoch_1.pth', weights_only=False)['state_dict']
@@ -191,7 +192,7 @@ class TestDistributed:
         cfg.train_dataloader.batch_size = 2
         cfg.randomness = dict(seed=None, diff_rank_seed=True)  # as in the configs for COCO
         config = dump(cfg, tmp_path / 'config.py')
-        paths = dict(PYTHONPATH=str(Path(tiny.__file__).parent), CUDA_VISIBLE_DEVICES='')
+        paths = dict(PYTHONPATH=WITH_TINY, CUDA_VISIBLE_DEVICES='')
         run(TOOLS / 'dist_train.sh', config, 2, **paths, PORT=free_port())
         reports = [json.loads((tmp_path / f'rank_{rank}.json').read_text()) for rank in range(2)]
         assert [r['world_size'] for r in reports] == [2, 2]

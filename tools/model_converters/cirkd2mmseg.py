@@ -5,9 +5,8 @@ a network into the whole model, a backbone into ``model.backbone``, whose names 
 prefix, as ``init_cfg=dict(type='Pretrained', checkpoint=...)`` of the backbone expects them.
 """
 
-from conversion import convert_file
-
 from diffkd_mm.checkpoints import convert_cirkd
+from diffkd_mm.checkpoints.command import convert_file
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -7,9 +7,8 @@ from the names and shapes. The result computes the same function and loads stric
 printed. A teacher needs no conversion: distillation does it when it loads the original file.
 """
 
-from conversion import convert_file
-
 from diffkd_mm.checkpoints import convert_classifier
+from diffkd_mm.checkpoints.command import convert_file
 
 
 def main(argv: list[str] | None = None) -> None:

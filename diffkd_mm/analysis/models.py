@@ -1,0 +1,78 @@
+"""Models of a config with random weights, and made-up batches for them."""
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS
+from torch import nn
+
+from diffkd_mm.distillers import Distiller
+from diffkd_mm.errors import DistillationError
+
+
+def build_with_random_weights(cfg: Config) -> nn.Module:
+    """Builds a config's model, and the teacher of a distiller."""
+    if cfg.get('data_preprocessor') and cfg.model.get('data_preprocessor') is None:
+        cfg.model.data_preprocessor = cfg.data_preprocessor  # as the runner does
+    model = MODELS.build(cfg.model)
+    if isinstance(model, Distiller) and model.teacher is not None:
+        model.use_teacher(MODELS.build(model.teacher.model_config()))
+    return model
+
+
+def build_distiller(cfg: Config, device: str) -> Distiller:
+    """Builds a distiller in training mode, student and teacher with random weights."""
+    distiller = build_with_random_weights(cfg)
+    if not isinstance(distiller, Distiller):
+        raise DistillationError('the config is not that of a distiller.')
+    return distiller.to(device).train()  # the teacher takes part in every `.to`
+
+
+def random_batch(student: nn.Module, batch_size: int, shape: tuple[int, int]) -> dict:
+    """A batch as the student's data loader would give it: noise with made-up annotations.
+
+    Args:
+        student (nn.Module): A model of MMDetection, MMSegmentation or MMPretrain.
+        batch_size (int): Number of images.
+        shape (tuple[int, int]): Their height and width in pixels.
+
+    Returns:
+        dict: ``inputs`` and ``data_samples``.
+    """
+    package = next(
+        name
+        for name in (cls.__module__.split('.')[0] for cls in type(student).__mro__)
+        if name in ('mmdet', 'mmseg', 'mmpretrain')
+    )
+    found = (getattr(module, 'num_classes', None) for module in student.modules())
+    # The largest: a region proposal network has a single class.
+    num_classes = max((x for x in found if isinstance(x, int)), default=2)
+    if package == 'mmdet':
+        from mmdet.testing import demo_mm_inputs
+
+        return demo_mm_inputs(
+            batch_size,
+            [(3, *shape)] * batch_size,
+            num_classes=num_classes,
+            with_mask=getattr(student, 'with_mask', False),
+        )
+    inputs = list(torch.randint(256, (batch_size, 3, *shape), dtype=torch.uint8))
+    if package == 'mmpretrain':
+        from mmpretrain.structures import DataSample
+
+        labels = torch.randint(num_classes, (batch_size,))
+        return dict(
+            inputs=torch.stack(inputs),
+            data_samples=[DataSample().set_gt_label(label) for label in labels],
+        )
+    from mmengine.structures import PixelData
+    from mmseg.structures import SegDataSample
+
+    labels = torch.randint(num_classes, (batch_size, 1, *shape))
+    samples = [
+        SegDataSample(
+            gt_sem_seg=PixelData(data=label),
+            metainfo=dict(img_shape=shape, ori_shape=shape, pad_shape=shape),
+        )
+        for label in labels
+    ]
+    return dict(inputs=inputs, data_samples=samples)

@@ -1,0 +1,1 @@
+"""Trainings to be compared: planned, run side by side, read from their logs, reported."""

@@ -1,19 +1,13 @@
-_base_ = './cityscapes/deeplabv3_r18.py'
+_base_ = [
+    './cityscapes/deeplabv3_r18.py',
+    './_base_/teachers/deeplabv3_r101.py',
+    './_base_/points/cityscapes.py',
+]
 
 model = dict(
     _delete_=True,
     type='diffkd_mm.Distiller',
     student=_base_.model,
-    teacher=dict(
-        config='{{fileDirname}}/cityscapes/deeplabv3_r101.py',
-        checkpoint='checkpoints/cirkd_deeplabv3_r101.pth',
-    ),
-    points=dict(
-        logits=dict(
-            student='decode_head.conv_seg',
-            teacher='decode_head.conv_seg',
-            connector=dict(type='DiffKDConnector', student_channels=19, teacher_channels=19),
-            loss=dict(type='DISTLoss', loss_weight=1.0),
-        ),
-    ),
+    teacher=_base_.teacher,
+    points=dict(logits=_base_.logits),
 )

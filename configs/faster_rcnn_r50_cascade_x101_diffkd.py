@@ -1,10 +1,10 @@
 # The student's regressor is class-agnostic, as those of a cascade are; a checkpoint of this
 # training loads into this base config.
-_base_ = './_base_/faster-rcnn_r50_fpn_2x_class-agnostic_coco.py'
-
-custom_imports = dict(imports=['diffkd_mm'], allow_failed_imports=False)
-# Each GPU has its own timesteps and noise.
-randomness = dict(seed=None, diff_rank_seed=True)
+_base_ = [
+    './_base_/faster-rcnn_r50_fpn_2x_class-agnostic_coco.py',
+    './_base_/points/fpn.py',
+    './_base_/runtime/distillation.py',
+]
 
 model = dict(
     _delete_=True,
@@ -15,12 +15,7 @@ model = dict(
         checkpoint='zoo',
     ),
     points=dict(
-        fpn=dict(
-            student='neck',
-            teacher='neck',
-            connector=dict(type='DiffKDConnector', student_channels=256, teacher_channels=256),
-            loss=dict(type='MSELoss', loss_weight=5.0),
-        ),
+        fpn=_base_.fpn,
         # The cascade's first stage, whose deltas are scaled as the student's are.
         reg=dict(
             student='roi_head.bbox_head.fc_reg',

@@ -1,8 +1,8 @@
-_base_ = 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_2x_coco.py'
-
-custom_imports = dict(imports=['diffkd_mm'], allow_failed_imports=False)
-# Each GPU has its own timesteps and noise.
-randomness = dict(seed=None, diff_rank_seed=True)
+_base_ = [
+    'mmdet::faster_rcnn/faster-rcnn_r50_fpn_2x_coco.py',
+    './_base_/points/fpn.py',
+    './_base_/runtime/distillation.py',
+]
 
 model = dict(
     _delete_=True,
@@ -10,12 +10,7 @@ model = dict(
     student=_base_.model,
     teacher=dict(config='mmdet::faster_rcnn/faster-rcnn_r101_fpn_2x_coco.py', checkpoint='zoo'),
     points=dict(
-        fpn=dict(
-            student='neck',
-            teacher='neck',
-            connector=dict(type='DiffKDConnector', student_channels=256, teacher_channels=256),
-            loss=dict(type='MSELoss', loss_weight=5.0),
-        ),
+        fpn=_base_.fpn,
         # The mean over all sampled regions and all their deltas.
         reg=dict(
             student='roi_head.bbox_head.fc_reg',

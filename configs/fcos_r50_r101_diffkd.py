@@ -1,8 +1,8 @@
-_base_ = './_base_/fcos_r50-caffe_fpn_gn-head-center-normbbox-giou_ms-640-800-2x_coco.py'
-
-custom_imports = dict(imports=['diffkd_mm'], allow_failed_imports=False)
-# Each GPU has its own timesteps and noise.
-randomness = dict(seed=None, diff_rank_seed=True)
+_base_ = [
+    './_base_/fcos_r50-caffe_fpn_gn-head-center-normbbox-giou_ms-640-800-2x_coco.py',
+    './_base_/points/fpn.py',
+    './_base_/runtime/distillation.py',
+]
 
 model = dict(
     _delete_=True,
@@ -14,11 +14,6 @@ model = dict(
     # No regression KD: `conv_reg` comes before the learned scale of a level, so that equal outputs
     # are not equal boxes. Gradients are clipped at norm 35 by the zoo's config.
     points=dict(
-        fpn=dict(
-            student='neck',
-            teacher='neck',
-            connector=dict(type='DiffKDConnector', student_channels=256, teacher_channels=256),
-            loss=dict(type='MSELoss', loss_weight=5.0),
-        ),
+        fpn=_base_.fpn,
     ),
 )

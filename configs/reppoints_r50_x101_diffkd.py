@@ -1,8 +1,8 @@
-_base_ = 'mmdet::reppoints/reppoints-moment_r50_fpn-gn_head-gn_2x_coco.py'
-
-custom_imports = dict(imports=['diffkd_mm'], allow_failed_imports=False)
-# Each GPU has its own timesteps and noise.
-randomness = dict(seed=None, diff_rank_seed=True)
+_base_ = [
+    'mmdet::reppoints/reppoints-moment_r50_fpn-gn_head-gn_2x_coco.py',
+    './_base_/points/fpn.py',
+    './_base_/runtime/distillation.py',
+]
 
 model = dict(
     _delete_=True,
@@ -13,12 +13,7 @@ model = dict(
         checkpoint='zoo',
     ),
     points=dict(
-        fpn=dict(
-            student='neck',
-            teacher='neck',
-            connector=dict(type='DiffKDConnector', student_channels=256, teacher_channels=256),
-            loss=dict(type='MSELoss', loss_weight=15.0),
-        ),
+        fpn=dict(_base_.fpn, loss=dict(type='MSELoss', loss_weight=15.0)),
         # Weights and β of the regression are MasKD's; the paper does not state them.
         refine=dict(
             student='bbox_head.reppoints_pts_refine_out',

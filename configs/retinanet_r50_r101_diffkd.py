@@ -1,33 +1,6 @@
-_base_ = 'mmdet::retinanet/retinanet_r50_fpn_2x_coco.py'
-
-custom_imports = dict(imports=['diffkd_mm'], allow_failed_imports=False)
-# Each GPU has its own timesteps and noise.
-randomness = dict(seed=None, diff_rank_seed=True)
+_base_ = './retinanet_r50_x101_diffkd.py'
 
 model = dict(
-    _delete_=True,
-    type='diffkd_mm.Distiller',
-    student=_base_.model,
-    teacher=dict(config='mmdet::retinanet/retinanet_r101_fpn_2x_coco.py', checkpoint='zoo'),
-    points=dict(
-        fpn=dict(
-            student='neck',
-            teacher='neck',
-            connector=dict(type='DiffKDConnector', student_channels=256, teacher_channels=256),
-            loss=dict(type='MSELoss', loss_weight=5.0),
-        ),
-        reg=dict(
-            student='bbox_head.retina_reg',
-            teacher='bbox_head.retina_reg',
-            loss=dict(type='mmdet.L1Loss', loss_weight=1.0),
-        ),
-    ),
+    teacher=dict(config='mmdet::retinanet/retinanet_r101_fpn_2x_coco.py'),
+    points=dict(reg=dict(loss=dict(type='mmdet.L1Loss'))),
 )
-
-# Stability, as in the same authors' earlier detection code (MasKD): clipped gradients and a
-# longer warm-up. The learning rate stays the zoo's.
-optim_wrapper = dict(clip_grad=dict(max_norm=35, norm_type=2))
-param_scheduler = [
-    dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=1000),
-    dict(type='MultiStepLR', begin=0, end=24, by_epoch=True, milestones=[16, 22], gamma=0.1),
-]

@@ -1,8 +1,4 @@
-_base_ = 'mmdet::retinanet/retinanet_r50_fpn_2x_coco.py'
-
-custom_imports = dict(imports=['diffkd_mm'], allow_failed_imports=False)
-# Each GPU has its own timesteps and noise.
-randomness = dict(seed=None, diff_rank_seed=True)
+_base_ = ['mmdet::retinanet/retinanet_r50_fpn_2x_coco.py', './_base_/runtime/distillation.py']
 
 model = dict(
     _delete_=True,

@@ -3,8 +3,5 @@
 _base_ = '../classification/mobilenet_v1_resnet50_diffkd.py'
 
 model = dict(
-    points=dict(
-        feature=dict(connector=dict(num_inference_steps=20)),
-        logits=dict(connector=dict(num_inference_steps=20)),
-    ),
+    points=dict.fromkeys(('feature', 'logits'), dict(connector=dict(num_inference_steps=20)))
 )

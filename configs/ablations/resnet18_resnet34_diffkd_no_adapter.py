@@ -2,9 +2,4 @@
 
 _base_ = '../classification/resnet18_resnet34_diffkd.py'
 
-model = dict(
-    points=dict(
-        feature=dict(connector=dict(noise_adapter=None)),
-        logits=dict(connector=dict(noise_adapter=None)),
-    ),
-)
+model = dict(points=dict.fromkeys(('feature', 'logits'), dict(connector=dict(noise_adapter=None))))

@@ -5,10 +5,6 @@ _base_ = '../deeplabv3_r18_r101_diffkd.py'
 model = dict(
     points=dict(
         _delete_=True,
-        logits=dict(
-            student='decode_head.conv_seg',
-            teacher='decode_head.conv_seg',
-            loss=dict(type='CWDLoss', tau=4.0, loss_weight=3.0),
-        ),
+        logits=dict(**_base_.taps, loss=dict(type='CWDLoss', tau=4.0, loss_weight=3.0)),
     ),
 )

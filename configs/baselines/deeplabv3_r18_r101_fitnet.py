@@ -6,8 +6,7 @@ model = dict(
     points=dict(
         _delete_=True,
         logits=dict(
-            student='decode_head.conv_seg',
-            teacher='decode_head.conv_seg',
+            **_base_.taps,
             connector=dict(type='ConvConnector', student_channels=19, teacher_channels=19),
             loss=dict(type='MSELoss', loss_weight=1.0),
         ),

@@ -1,6 +1,6 @@
 """The teacher is trained first, see ``resnet32x4_teacher.py``."""
 
-_base_ = './shufflenet_v1_student.py'
+_base_ = ['./shufflenet_v1_student.py', '../_base_/points/cifar10.py']
 
 model = dict(
     _delete_=True,
@@ -12,23 +12,10 @@ model = dict(
     ),
     points=dict(
         feature=dict(
-            student='backbone',
-            teacher='backbone',
+            **_base_.feature,
             resize=True,  # the student's map is the smaller one
             connector=dict(type='DiffKDConnector', student_channels=960, teacher_channels=256),
-            loss=dict(type='MSELoss', loss_weight=1.0),
         ),
-        logits=dict(
-            student='head.fc',
-            teacher='head.fc',
-            connector=dict(
-                type='DiffKDConnector',
-                student_channels=10,
-                teacher_channels=10,
-                denoiser=dict(type='VectorDenoiser'),
-                noise_adapter=dict(type='VectorNoiseAdapter'),
-            ),
-            loss=dict(type='KLDivLoss', tau=1.0, loss_weight=1.0),
-        ),
+        logits=_base_.logits,
     ),
 )

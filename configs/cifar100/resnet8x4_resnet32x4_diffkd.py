@@ -1,4 +1,4 @@
-_base_ = './resnet8x4.py'
+_base_ = ['./resnet8x4.py', '../_base_/points/cifar100.py']
 
 model = dict(
     _delete_=True,
@@ -10,22 +10,9 @@ model = dict(
     ),
     points=dict(
         feature=dict(
-            student='backbone',
-            teacher='backbone',
+            **_base_.feature,
             connector=dict(type='DiffKDConnector', student_channels=256, teacher_channels=256),
-            loss=dict(type='MSELoss', loss_weight=1.0),
         ),
-        logits=dict(
-            student='head.fc',
-            teacher='head.fc',
-            connector=dict(
-                type='DiffKDConnector',
-                student_channels=100,
-                teacher_channels=100,
-                denoiser=dict(type='VectorDenoiser'),
-                noise_adapter=dict(type='VectorNoiseAdapter'),
-            ),
-            loss=dict(type='KLDivLoss', tau=1.0, loss_weight=1.0),
-        ),
+        logits=_base_.logits,
     ),
 )

@@ -2,15 +2,6 @@
 
 _base_ = './shufflenet_v2_resnet32x4_diffkd.py'
 
-model = dict(
-    points=dict(
-        _delete_=True,
-        feature=dict(
-            student='backbone',
-            teacher='backbone',
-            resize=True,
-            connector=dict(type='ConvConnector', student_channels=1024, teacher_channels=256),
-            loss=dict(type='MSELoss', loss_weight=1.0),
-        ),
-    ),
-)
+feature = _base_.model.points.feature
+connector = dict(feature.connector, type='ConvConnector')
+model = dict(points=dict(_delete_=True, feature=dict(feature, connector=connector)))

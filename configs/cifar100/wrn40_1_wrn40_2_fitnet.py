@@ -2,14 +2,6 @@
 
 _base_ = './wrn40_1_wrn40_2_diffkd.py'
 
-model = dict(
-    points=dict(
-        _delete_=True,
-        feature=dict(
-            student='backbone',
-            teacher='backbone',
-            connector=dict(type='ConvConnector', student_channels=64, teacher_channels=128),
-            loss=dict(type='MSELoss', loss_weight=1.0),
-        ),
-    ),
-)
+feature = _base_.model.points.feature
+connector = dict(feature.connector, type='ConvConnector')
+model = dict(points=dict(_delete_=True, feature=dict(feature, connector=connector)))

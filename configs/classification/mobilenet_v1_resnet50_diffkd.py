@@ -1,6 +1,6 @@
 """Table 2: MobileNetV1 with ResNet-50, 73.62 top-1."""
 
-_base_ = './students/mobilenet_v1_b1.py'
+_base_ = ['./students/mobilenet_v1_b1.py', '../_base_/points/classifier.py']
 
 model = dict(
     _delete_=True,
@@ -14,27 +14,14 @@ model = dict(
     ),
     points=dict(
         feature=dict(
-            student='backbone',  # the map before pooling
-            teacher='backbone',
+            **_base_.feature,
             connector=dict(
                 type='DiffKDConnector',
                 student_channels=1024,
                 teacher_channels=2048,
                 latent_channels=1024,
             ),
-            loss=dict(type='MSELoss', loss_weight=1.0),
         ),
-        logits=dict(
-            student='head.fc',
-            teacher='head.fc',
-            connector=dict(
-                type='DiffKDConnector',
-                student_channels=1000,
-                teacher_channels=1000,
-                denoiser=dict(type='VectorDenoiser'),
-                noise_adapter=dict(type='VectorNoiseAdapter'),
-            ),
-            loss=dict(type='KLDivLoss', tau=1.0, loss_weight=1.0),
-        ),
+        logits=_base_.logits,
     ),
 )

@@ -1,6 +1,6 @@
 """Table 2: ResNet-18 with ResNet-34, 72.22 top-1. The latent is wider than the teacher (B.2)."""
 
-_base_ = './students/resnet18_b1.py'
+_base_ = ['./students/resnet18_b1.py', '../_base_/points/classifier.py']
 
 model = dict(
     _delete_=True,
@@ -13,27 +13,14 @@ model = dict(
     ),
     points=dict(
         feature=dict(
-            student='backbone',  # the map before pooling
-            teacher='backbone',
+            **_base_.feature,
             connector=dict(
                 type='DiffKDConnector',
                 student_channels=512,
                 teacher_channels=512,
                 latent_channels=1024,
             ),
-            loss=dict(type='MSELoss', loss_weight=1.0),
         ),
-        logits=dict(
-            student='head.fc',
-            teacher='head.fc',
-            connector=dict(
-                type='DiffKDConnector',
-                student_channels=1000,
-                teacher_channels=1000,
-                denoiser=dict(type='VectorDenoiser'),
-                noise_adapter=dict(type='VectorNoiseAdapter'),
-            ),
-            loss=dict(type='KLDivLoss', tau=1.0, loss_weight=1.0),
-        ),
+        logits=_base_.logits,
     ),
 )

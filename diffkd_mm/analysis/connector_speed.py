@@ -154,7 +154,8 @@ def variants(
     connectors = {'plain': plain, 'connector': deepcopy(plain)}
     if checkpointing:
         connectors['connector, with_cp'] = deepcopy(plain)
-        connectors['connector, with_cp'].with_cp = True
+        for level in connectors['connector, with_cp'].levels:
+            level.with_cp = True
     if compiled:
         connectors['connector, compiled'] = deepcopy(plain)
         for level in connectors['connector, compiled'].levels:

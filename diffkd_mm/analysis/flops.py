@@ -15,8 +15,8 @@ from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
 from diffkd_mm.distillers import Distiller
 from diffkd_mm.distillers.point import DistillationPoint
-from diffkd_mm.distillers.taps import blank_image, run_to_taps
 from diffkd_mm.errors import DistillationError
+from diffkd_mm.taps import blank_image, run_to_taps
 
 from .models import build_with_random_weights
 
@@ -169,12 +169,12 @@ def count_connector(
     for hook in hooks:
         hook.remove()
 
-    counts = {point.name: Count(num_params(point.connector), *counter.macs())}
+    counts = {point.options.name: Count(num_params(point.connector), *counter.macs())}
     for part, modules in parts.items():
         if modules:
             times = len(runs) if part == 'denoiser' else 1
             params = sum(map(num_params, modules))
-            counts[f'{point.name}.{part}'] = Count(params, *counter.macs(part), runs=times)
+            counts[f'{point.options.name}.{part}'] = Count(params, *counter.macs(part), runs=times)
     return counts
 
 
@@ -183,15 +183,17 @@ def count_distillation(distiller: Distiller, shape: tuple[int, int]) -> dict[str
     """Counts the connectors of a distiller that has its teacher, see :func:`count_connector`."""
     points = {n: p for n, p in distiller.distillation.items() if p.connector is not None}
     image, samples = blank_image(distiller.student, shape)
-    chosen = [point for point in points.values() if point.regions is None]
+    chosen = [point for point in points.values() if point.options.regions is None]
     teacher = distiller.teacher.model
     with _countable():
-        students = run_to_taps(distiller.student, [p.student_tap for p in chosen], image, samples)
-        teachers = run_to_taps(teacher, [p.teacher_tap for p in chosen], image, samples)
+        students = run_to_taps(
+            distiller.student, [p.options.student_tap for p in chosen], image, samples
+        )
+        teachers = run_to_taps(teacher, [p.options.teacher_tap for p in chosen], image, samples)
     counts = {}
     for name, point in points.items():
-        if point.regions is None:
-            tensors = students[point.student_tap], teachers[point.teacher_tap]
+        if point.options.regions is None:
+            tensors = students[point.options.student_tap], teachers[point.options.teacher_tap]
             counts |= count_connector(point, *([x for x, _ in side] for side in tensors))
         else:
             counts[name] = Count(num_params(point.connector), None, None)

@@ -8,13 +8,8 @@ import torch
 from torch import Tensor
 
 from ..errors import DistillationError
+from .layout import RESNETS, check_names
 
-RESNETS = {  # (blocks of each stage, convolutions of a block): depth
-    ((2, 2, 2, 2), 2): 18,
-    ((3, 4, 6, 3), 2): 34,
-    ((3, 4, 6, 3), 3): 50,
-    ((3, 4, 23, 3), 3): 101,
-}
 MOBILENETV2 = (  # blocks of each stage, output channels, expansion of the input channels
     (1, 16, 1),
     (2, 24, 6),
@@ -193,22 +188,6 @@ def _rename(
     unknown = [name for name in left if name not in dropped]
     check_names(what, missing, unknown)
     return state_dict, dropped
-
-
-def check_names(what: str, missing: list[str], unknown: list[str]) -> None:
-    """Names the tensors that a checkpoint lacks, and those that its network does not have.
-
-    Raises:
-        DistillationError: If there are any.
-    """
-    lists = {'missing': missing, 'unknown': unknown}
-    found = [
-        f'{len(x)} {kind}: {", ".join(x[:5])}{", ..." if len(x) > 5 else ""}'
-        for kind, x in lists.items()
-        if x
-    ]
-    if found:
-        raise DistillationError(f'{what}, does not have the tensors of one. {"; ".join(found)}.')
 
 
 def _conv_norm(

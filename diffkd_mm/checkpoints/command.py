@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from diffkd_mm.distillers.teacher import model_weights, read_checkpoint_file
+from diffkd_mm.checkpoints.reading import model_weights, read_checkpoint_file
 from diffkd_mm.errors import DistillationError
 
 

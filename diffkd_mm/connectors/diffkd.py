@@ -18,7 +18,7 @@ from .checkpointing import checkpoint_without_norm_update
 
 
 class DiffKDLevel(nn.Module):
-    """DiffKD for one level: its options are those of :class:`DiffKDConnector`."""
+    """DiffKD for one level (Fig. 3): its options are those of :class:`DiffKDConnector`."""
 
     def __init__(
         self,
@@ -30,8 +30,14 @@ class DiffKDLevel(nn.Module):
         output_projection: bool,
         standardize: str | None,
         norm_cfg: dict,
+        sampler: DDIMSampler,
+        kd_trains_denoiser: bool,
+        with_cp: bool,
     ) -> None:
         super().__init__()
+        self.sampler = sampler
+        self.kd_trains_denoiser = kd_trains_denoiser
+        self.with_cp = with_cp
         channels = latent_channels or teacher_channels
         self.standardization = (
             Standardization(teacher_channels, standardize) if standardize is not None else None
@@ -58,13 +64,53 @@ class DiffKDLevel(nn.Module):
                 PointwiseConv(channels, channels), build_norm(norm_cfg, channels)
             )
 
+    def encode(self, teacher: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The target of a teacher map (B, C_t, H, W), of shape (B, C, H, W), and ``loss_ae``."""
+        target = teacher.detach()
+        loss_ae = None
+        if self.standardization is not None:
+            target = self.standardization(target)
+        if self.autoencoder is not None:
+            latent, reconstruction = self.autoencoder(target)
+            loss_ae = F.mse_loss(reconstruction.float(), target.float())
+            target = latent.detach()
+        return target.float(), loss_ae
+
+    def diffusion_loss(self, latent: Tensor) -> Tensor:
+        """MSE(Φ(x_t, t), ε) with one random timestep per sample (eq. 4)."""
+        noise = gaussian_noise(latent)
+        timesteps = torch.randint(
+            self.sampler.num_train_timesteps, (latent.size(0),), device=latent.device
+        )
+        noisy = self.sampler.add_noise(latent, noise, timesteps)
+        noise_pred = self._predict_noise(self.denoiser, noisy, timesteps).float()
+        # Channels last as the memory is: the loss's gradient would not follow the layout.
+        return F.mse_loss(noise_pred.permute(0, 2, 3, 1), noise.permute(0, 2, 3, 1))
+
+    def denoise(self, student: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Projected, noised (eq. 8) and denoised student map, and γ of shape (B,)."""
+        sample = self.student_projection(student).float()
+        noise_weight = None
+        if self.noise_adapter is not None:
+            sample, noise_weight = self.noise_adapter(sample, gaussian_noise(sample))
+        denoiser = self.denoiser if self.kd_trains_denoiser else _Frozen(self.denoiser)
+        sample = self.sampler.denoise(
+            sample, lambda x, timesteps: self._predict_noise(denoiser, x, timesteps)
+        )
+        return self.output_projection(sample), noise_weight
+
+    def _predict_noise(self, denoiser, x: Tensor, timesteps: Tensor) -> Tensor:
+        if self.with_cp and torch.is_grad_enabled():
+            return checkpoint_without_norm_update(denoiser, x, timesteps)
+        return denoiser(x, timesteps)
+
 
 @MODELS.register_module()
 class DiffKDConnector(Connector):
     """Refines student features with a diffusion model trained on teacher features.
 
     Per level (DiffKD, Sec. 3 and Fig. 3): the teacher feature, compressed by the autoencoder if
-    there is one, trains the denoiser with ``loss_diff`` (eq. 5) and is the target. The projected
+    there is one, trains the denoiser with ``loss_diff`` (eq. 4) and is the target. The projected
     student feature gets the noise it lacks from the noise adapter (eq. 8), is denoised by N DDIM
     steps and projected once more. Feature maps of any size and vectors (B, C) are accepted.
 
@@ -127,8 +173,6 @@ class DiffKDConnector(Connector):
                 'loss_diff_weight=0 with kd_trains_denoiser=False: nothing trains the denoiser. '
                 'Set kd_trains_denoiser=True.'
             )
-        self.kd_trains_denoiser = kd_trains_denoiser
-        self.with_cp = with_cp
         self.loss_diff_weight = loss_diff_weight
         self.loss_ae_weight = loss_ae_weight
         self.sampler = DDIMSampler(num_inference_steps)
@@ -142,6 +186,9 @@ class DiffKDConnector(Connector):
                 output_projection,
                 standardize,
                 norm_cfg or dict(type='BN'),
+                self.sampler,
+                kd_trains_denoiser,
+                with_cp,
             )
             for _ in range(1 if shared else self.num_levels)
         )
@@ -168,7 +215,7 @@ class DiffKDConnector(Connector):
         latents, losses = self._encode_and_diffuse(teachers)
         refined, noise_weights = [], []
         for i, student in enumerate(students):
-            feature, noise_weight = self._denoise(self._level(i), _as_map(student))
+            feature, noise_weight = self._level(i).denoise(_as_map(student))
             refined.append(feature)
             if noise_weight is not None:
                 noise_weights.append(noise_weight.mean())
@@ -207,16 +254,11 @@ class DiffKDConnector(Connector):
         latents, losses_diff, losses_ae = [], [], []
         for i, teacher in enumerate(teachers):
             level = self._level(i)
-            target = _as_map(teacher).detach()
-            if level.standardization is not None:
-                target = level.standardization(target)
-            if level.autoencoder is not None:
-                latent, reconstruction = level.autoencoder(target)
-                losses_ae.append(F.mse_loss(reconstruction.float(), target.float()))
-                target = latent.detach()
-            target = target.float()
+            target, loss_ae = level.encode(_as_map(teacher))
+            if loss_ae is not None:
+                losses_ae.append(loss_ae)
             if self.loss_diff_weight:
-                losses_diff.append(self._diffusion_loss(level.denoiser, target))
+                losses_diff.append(level.diffusion_loss(target))
             latents.append(target)
         losses = {}
         if losses_diff:
@@ -224,34 +266,6 @@ class DiffKDConnector(Connector):
         if losses_ae:
             losses['loss_ae'] = self.loss_ae_weight * sum(losses_ae)
         return latents, losses
-
-    def _diffusion_loss(self, denoiser: nn.Module, latent: Tensor) -> Tensor:
-        """MSE(Φ(x_t, t), ε) with one random timestep per sample (eq. 5)."""
-        noise = gaussian_noise(latent)
-        timesteps = torch.randint(
-            self.sampler.num_train_timesteps, (latent.size(0),), device=latent.device
-        )
-        noisy = self.sampler.add_noise(latent, noise, timesteps)
-        noise_pred = self._predict_noise(denoiser, noisy, timesteps).float()
-        # Channels last as the memory is: the loss's gradient would not follow the layout.
-        return F.mse_loss(noise_pred.permute(0, 2, 3, 1), noise.permute(0, 2, 3, 1))
-
-    def _denoise(self, level: DiffKDLevel, student: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Projected, noised and denoised student feature, and γ of shape (B,)."""
-        sample = level.student_projection(student).float()
-        noise_weight = None
-        if level.noise_adapter is not None:
-            sample, noise_weight = level.noise_adapter(sample, gaussian_noise(sample))
-        denoiser = level.denoiser if self.kd_trains_denoiser else _Frozen(level.denoiser)
-        sample = self.sampler.denoise(
-            sample, lambda x, timesteps: self._predict_noise(denoiser, x, timesteps)
-        )
-        return level.output_projection(sample), noise_weight
-
-    def _predict_noise(self, denoiser, x: Tensor, timesteps: Tensor) -> Tensor:
-        if self.with_cp and torch.is_grad_enabled():
-            return checkpoint_without_norm_update(denoiser, x, timesteps)
-        return denoiser(x, timesteps)
 
 
 class _Frozen:

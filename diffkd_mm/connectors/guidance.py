@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..diffusion.ddim import gaussian_noise
+from ..options import PositiveFloat
 from ..registry import MODELS
 from .base import Losses
 from .diffkd import DiffKDConnector, _as_map
@@ -35,9 +36,6 @@ class ScoreGuidanceConnector(DiffKDConnector):
         loss_diff_weight (float): Weight of ``loss_diff``, above 0. Defaults to 1.0.
         loss_ae_weight (float): Weight of ``loss_ae``. Defaults to 1.0.
         loss_guidance_weight (float): Weight of ``loss_guidance``. Defaults to 1.0.
-
-    Raises:
-        ValueError: If nothing would train the denoiser.
     """
 
     def __init__(
@@ -50,15 +48,10 @@ class ScoreGuidanceConnector(DiffKDConnector):
         denoiser: dict | None = None,
         standardize: str | None = None,
         norm_cfg: dict | None = None,
-        loss_diff_weight: float = 1.0,
+        loss_diff_weight: PositiveFloat = 1.0,
         loss_ae_weight: float = 1.0,
         loss_guidance_weight: float = 1.0,
     ) -> None:
-        if not loss_diff_weight > 0:
-            raise ValueError(
-                f'loss_diff_weight={loss_diff_weight!r} must be above 0: nothing else trains the '
-                'denoiser.'
-            )
         super().__init__(
             student_channels,
             teacher_channels,
@@ -92,14 +85,18 @@ class ScoreGuidanceConnector(DiffKDConnector):
         Raises:
             DistillationError: If the levels differ from what the connector was built for.
         """
-        projected, targets, losses = super().forward(students, teachers)
-        pulls = [self._pull(self._level(i).denoiser, _as_map(x)) for i, x in enumerate(projected)]
+        self.check_levels(students, teachers)
+        targets, losses = self._encode_and_diffuse(teachers)
+        projected, pulls = [], []
+        for i, student in enumerate(students):
+            level = self._level(i)
+            sample = level.student_projection(_as_map(student)).float()
+            pulls.append(self._pull(level.denoiser, sample))
+            projected.append(sample)
         losses['loss_guidance'] = self.loss_guidance_weight * sum(pulls)
+        if students[0].dim() == 2:
+            projected, targets = ([x.flatten(1) for x in xs] for xs in (projected, targets))
         return projected, targets, losses
-
-    def _denoise(self, level: nn.Module, student: Tensor) -> tuple[Tensor, None]:
-        """The projected student feature as it is."""
-        return level.student_projection(student).float(), None
 
     def _pull(self, denoiser: nn.Module, sample: Tensor) -> Tensor:
         """Half the mean of (Φ − ε)², whose gradient at the sample is (Φ − ε) over its size."""

@@ -1,6 +1,7 @@
 """Weights that carry over: a point's loss as a multiple of the student's own."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from mmengine.dist import all_reduce
@@ -8,6 +9,7 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from ..errors import DistillationError
+from ..options import PositiveFloat, PositiveInt
 from ..registry import MODELS
 
 
@@ -29,19 +31,15 @@ class LossBalance(nn.Module):
         iters (int): Iterations to measure for. Defaults to 50.
         by (str): ``'loss'``; or ``'gradient'``, which takes two more backward passes as deep as the
             tap in each of these iterations. Defaults to ``'loss'``.
-
-    Raises:
-        ValueError: If an option is out of its range.
     """
 
-    def __init__(self, ratio: float, iters: int = 50, by: str = 'loss') -> None:
+    def __init__(
+        self,
+        ratio: PositiveFloat,
+        iters: PositiveInt = 50,
+        by: Literal['loss', 'gradient'] = 'loss',
+    ) -> None:
         super().__init__()
-        if not ratio > 0:
-            raise ValueError(f'ratio={ratio!r} must be above 0.')
-        if not iters >= 1:
-            raise ValueError(f'iters={iters!r} must be at least 1.')
-        if by not in ('loss', 'gradient'):
-            raise ValueError(f"by={by!r} must be 'loss' or 'gradient'.")
         self.ratio = ratio
         self.iters = iters
         self.by = by

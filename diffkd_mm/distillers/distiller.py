@@ -1,7 +1,6 @@
 """The distiller: a student that is trained beside a frozen teacher."""
 
-import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,10 +11,10 @@ from mmengine.registry import MODELS as MMENGINE_MODELS
 from torch import Tensor, nn
 
 from ..errors import DistillationError
+from ..options import check_options
 from ..registry import MODELS
-from .point import DistillationPoint, check_options
-from .preprocessing import Pixels, convert_images, pixels_of_both
-from .taps import (
+from ..taps import (
+    Tap,
     check_tap,
     not_called,
     outputs,
@@ -24,14 +23,15 @@ from .taps import (
     record_regions,
     run_to_taps,
 )
+from .point import DistillationPoint
+from .point_options import PointOptions
+from .preprocessing import Pixels, convert_images, pixels_of_both
+from .student_names import StudentNames
 from .teacher import FrozenTeacher
-
-_STUDENT = 'student.'
-_DISTILLATION = 'distillation.'
 
 
 @MODELS.register_module()
-class Distiller(BaseModel):
+class Distiller(StudentNames, BaseModel):
     """Trains a student with its own losses and those of distillation points.
 
     In a checkpoint the student's weights have the names they have in the student alone, the
@@ -45,7 +45,7 @@ class Distiller(BaseModel):
             MMPretrain.
         teacher (dict, optional): Options of :class:`FrozenTeacher`: ``config``, ``checkpoint`` and
             ``trust_checkpoint``. May be left out if there are no points.
-        points (dict, optional): Options of a :class:`DistillationPoint` by the point's name.
+        points (dict, optional): Options of a point, see :class:`PointOptions`, by the point's name.
         inherit (Sequence[str]): Parts of the student, such as ``['neck', 'bbox_head']``, that are
             initialised from the teacher's where names and shapes agree. Defaults to none.
         data_preprocessor (dict, optional): The student's, where a config keeps it outside of the
@@ -73,12 +73,11 @@ class Distiller(BaseModel):
         self.student = student_model
         self.teacher: FrozenTeacher | None = None
         if teacher is not None:
-            if isinstance(teacher, dict):
-                check_options(teacher, FrozenTeacher, 'teacher')
             if not isinstance(teacher, dict) or not (
                 teacher.get('config') and teacher.get('checkpoint')
             ):
                 raise DistillationError(f'teacher={teacher!r}: it needs a config and a checkpoint.')
+            check_options(teacher, FrozenTeacher, 'teacher')
             self.teacher = FrozenTeacher(**teacher)
         self.inherit = [inherit] if isinstance(inherit, str) else inherit
         # Of student and teacher, once there is one.
@@ -88,56 +87,40 @@ class Distiller(BaseModel):
             raise DistillationError(
                 'points and inherit need a teacher: teacher=dict(config=…, checkpoint=…).'
             )
-        self._register_state_dict_hook(_give_student_its_names)
+        self.give_student_its_names()
 
     # Building
 
-    def _build_points(self, configs: dict[str, dict]) -> dict[str, DistillationPoint]:
-        if not isinstance(configs, dict):
+    def _build_points(self, configs: Mapping[str, Mapping]) -> dict[str, DistillationPoint]:
+        if not isinstance(configs, Mapping):
             raise DistillationError('points must be a dict of points by their names.')
-        configs = {name: dict(cfg) for name, cfg in configs.items()}
-        for name, cfg in configs.items():
-            check_options(cfg, DistillationPoint, f'point {name!r}')
-            for key in ('student_levels', 'teacher_levels', 'strides'):
-                if isinstance(cfg.get(key), int):
-                    cfg[key] = [cfg[key]]
-            missing = [key for key in ('student', 'teacher', 'loss') if key not in cfg]
-            if missing:
-                raise DistillationError(f'point {name!r}: {", ".join(missing)} is missing.')
-            check_tap(self.student, cfg['student'], f'point {name!r}, student tap')
-            if cfg.get('regions') is not None:
-                check_tap(self.student, cfg['regions'], f'point {name!r}, regions')
-        open_counts = {name: _open_counts(cfg) for name, cfg in configs.items()}
-        unknown = {
-            name: cfg
-            for name, cfg in configs.items()
-            if cfg.get('strides') or (open_counts[name] and not cfg.get('student_levels'))
-        }
-        levels, image_size = self._probe_student(unknown)
-        for name, parts in open_counts.items():
-            chosen = configs[name].get('student_levels') or configs[name].get('strides')
-            for part in parts:
-                num_levels = len(levels[name] if chosen is None else chosen)
-                configs[name][part] = {**configs[name][part], 'num_levels': num_levels}
+        every = {name: PointOptions.from_config(name, cfg) for name, cfg in configs.items()}
+        for name, options in every.items():
+            check_tap(self.student, options.student, f'point {name!r}, student tap')
+            if options.regions is not None:
+                check_tap(self.student, options.regions, f'point {name!r}, regions')
+        levels, image_size = self._probe_student([x for x in every.values() if x.needs_probe])
         points = {}
-        for name, cfg in configs.items():
-            points[name] = DistillationPoint(name, **cfg)
-            if points[name].strides is not None:
+        for name, options in every.items():
+            found = levels.get(options.student_tap, [])
+            point = points[name] = DistillationPoint(options.count(len(found)))
+            if options.strides is not None:
                 with _naming(name):
-                    points[name].match_strides('student', levels[name], image_size)
+                    point.match_strides('student', found, image_size)
         return points
 
-    def _probe_student(self, configs: dict[str, dict]) -> tuple[dict[str, list[Tensor]], int]:
+    def _probe_student(self, points: list[PointOptions]) -> tuple[dict[Tap, list[Tensor]], int]:
         """The levels of the points' student taps on a blank image, and its height and width."""
-        taps = {name: (cfg['student'], cfg.get('regions')) for name, cfg in configs.items()}
-        shapes, size = probe((self.student, list(taps.values()))) if taps else ([{}], 0)
-        levels = {name: shapes[0][tap] if shapes else [] for name, tap in taps.items()}
-        for name, cfg in configs.items():
-            if not levels[name]:
+        if not points:
+            return {}, 0
+        shapes, size = probe((self.student, [options.student_tap for options in points]))
+        levels = shapes[0] if shapes else {}
+        for options in points:
+            if not levels.get(options.student_tap):
                 raise DistillationError(
-                    f'point {name!r}: the student could not be run on a blank image to look at the '
-                    f'levels of {cfg["student"]!r}; set num_levels in connector and loss, and '
-                    'choose levels by index instead of strides.'
+                    f'point {options.name!r}: the student could not be run on a blank image to '
+                    f'look at the levels of {options.student!r}; set num_levels in connector and '
+                    'loss, and choose levels by index instead of strides.'
                 )
         return levels, size
 
@@ -176,7 +159,7 @@ class Distiller(BaseModel):
         """
         self.teacher.model = model.eval().requires_grad_(False)
         for name, point in self.distillation.items():
-            check_tap(model, point.teacher, f'point {name!r}, teacher tap')
+            check_tap(model, point.options.teacher, f'point {name!r}, teacher tap')
         self._pixels = pixels_of_both(self.student.data_preprocessor, model.data_preprocessor)
         self._check_shapes(model)
 
@@ -184,24 +167,24 @@ class Distiller(BaseModel):
         """Compares both models' levels on a blank image, so that a mismatch shows at once."""
         points = self.distillation.values()
         shapes, size = probe(
-            (self.student, [point.student_tap for point in points]),
-            (teacher, [point.teacher_tap for point in points]),
+            (self.student, [point.options.student_tap for point in points]),
+            (teacher, [point.options.teacher_tap for point in points]),
         )
         for name, point in self.distillation.items():
             with _naming(name):
                 if shapes is None:
                     # A tap that needs annotations: the first training step checks it.
-                    if point.strides is not None:
+                    if point.options.strides is not None:
                         raise DistillationError(
                             'a blank image could not be run through both models to find '
                             'the strides; use student_levels and teacher_levels.'
                         )
                     continue
-                student_levels = shapes[0][point.student_tap]
-                teacher_levels = shapes[1][point.teacher_tap]
+                student_levels = shapes[0][point.options.student_tap]
+                teacher_levels = shapes[1][point.options.teacher_tap]
                 if not teacher_levels:
-                    raise not_called('teacher', point.teacher)
-                if point.strides is not None:
+                    raise not_called('teacher', point.options.teacher)
+                if point.options.strides is not None:
                     point.match_strides('teacher', teacher_levels, size)
                 if student_levels:  # else called with annotations only, or never
                     point.check(
@@ -257,11 +240,13 @@ class Distiller(BaseModel):
         if not self.distillation:
             return self.student(inputs, data_samples, mode='loss')
         points = self.distillation.values()
-        extractors = list({point.regions for point in points if point.regions is not None})
+        extractors = list(
+            {point.options.regions for point in points if point.options.regions is not None}
+        )
         if not extractors:  # before the student, whose activations would be held meanwhile
             teacher_records = self.run_teacher(inputs, data_samples)
         with (
-            record(self.student, [point.student for point in points]) as student_records,
+            record(self.student, [point.options.student for point in points]) as student_records,
             record_regions(self.student, extractors) as regions,
         ):
             losses = self.student(inputs, data_samples, mode='loss')
@@ -272,8 +257,9 @@ class Distiller(BaseModel):
             teacher_records = self.run_teacher(inputs, data_samples, regions)
         for name, point in self.distillation.items():
             with _naming(name):
-                students = outputs(student_records[point.student], point.student, 'student')
-                teachers = outputs(teacher_records[point.teacher_tap], point.teacher, 'teacher')
+                options = point.options
+                students = outputs(student_records[options.student], options.student, 'student')
+                teachers = outputs(teacher_records[options.teacher_tap], options.teacher, 'teacher')
                 point_losses = point(students, teachers, data_samples)
                 if point.balance is not None:
                     point_losses |= point.balance(own, point_losses['loss_kd'], students)
@@ -301,9 +287,9 @@ class Distiller(BaseModel):
         self.build_teacher()
         images = convert_images(inputs, data_samples, *self._pixels)
         taps = [
-            point.teacher_tap
+            point.options.teacher_tap
             for point in self.distillation.values()
-            if point.regions is None or regions is not None
+            if point.options.regions is None or regions is not None
         ]
         return run_to_taps(self.teacher.model, taps, images, data_samples, regions)
 
@@ -315,8 +301,10 @@ class Distiller(BaseModel):
         records = self.run_teacher(inputs, data_samples)
         losses = {}
         for name, point in self.distillation.items():
-            if point.connector is not None and point.regions is None:
-                tensors = outputs(records[point.teacher_tap], point.teacher, 'teacher')
+            if point.connector is not None and point.options.regions is None:
+                tensors = outputs(
+                    records[point.options.teacher_tap], point.options.teacher, 'teacher'
+                )
                 levels = point.select(tensors, 'teacher')
                 for key, value in point.connector.teacher_losses(levels).items():
                     losses[f'{name}.{key}'] = value
@@ -339,57 +327,12 @@ class Distiller(BaseModel):
             )
         return total, log_vars
 
-    # Names, copies and devices
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            # Code that reaches into a model (hooks, optimizer constructors) means the student.
-            return getattr(super().__getattr__('student'), name)
-
-    def named_parameters(self, prefix: str = '', *args, **kwargs) -> Iterator:
-        """As for any module, but with the student's parameters under their own names.
-
-        Optimizer constructors choose learning rates by these names.
-        """
-        own = f'{prefix}.{_STUDENT}' if prefix else _STUDENT
-        for name, parameter in super().named_parameters(prefix, *args, **kwargs):
-            if name.startswith(own):
-                name = own.removesuffix(_STUDENT) + name.removeprefix(own)
-            yield name, parameter
-
-    def get_layer_depth(self, param_name: str) -> tuple[int, int]:
-        """The student's depth of a parameter, by the name that it has as a child's.
-
-        MMPretrain's layer-wise decay of the learning rate finds parameters by walking through the
-        children. A connector counts as the head does.
-        """
-        return self.student.get_layer_depth(param_name.removeprefix(_STUDENT))
-
-    def _load_from_state_dict(self, state_dict, prefix, local_metadata, *args) -> None:
-        metadata = getattr(state_dict, '_metadata', None)
-        for names in (state_dict, metadata):
-            for key in list(names or ()):
-                if key.startswith(prefix) and not key.startswith(prefix + _DISTILLATION):
-                    renamed = prefix + _STUDENT + key.removeprefix(prefix)
-                    # Versions are looked up by whoever holds the dict, so they stay as well.
-                    names[renamed] = names.pop(key) if names is state_dict else names[key]
-        super()._load_from_state_dict(state_dict, prefix, local_metadata, *args)
+    # Devices
 
     def _apply(self, fn, *args):
         if self.teacher is not None:
             self.teacher.apply(fn)
         return super()._apply(fn, *args)
-
-
-def _give_student_its_names(module: nn.Module, state_dict: dict, prefix: str, *args) -> None:
-    """State dict hook: ``student.backbone.…`` becomes ``backbone.…``."""
-    metadata = getattr(state_dict, '_metadata', {})
-    for names in (state_dict, metadata):
-        for key in list(names):
-            if key.startswith(prefix + _STUDENT):
-                names[prefix + key.removeprefix(prefix + _STUDENT)] = names.pop(key)
 
 
 @contextmanager
@@ -399,17 +342,3 @@ def _naming(point: str) -> Iterator[None]:
         yield
     except DistillationError as error:
         raise DistillationError(f'point {point!r}: {error}') from error
-
-
-def _open_counts(cfg: dict) -> list[str]:
-    """Which of a point's parts, connector and loss, leave their number of levels open."""
-    parts = []
-    for part in ('connector', 'loss'):
-        options = cfg.get(part) or {}
-        part_class = options.get('type')  # a class in MMEngine's pure Python configs
-        if isinstance(part_class, str):
-            part_class = MODELS.get(part_class)
-        if options.get('num_levels') is None and part_class is not None:
-            if 'num_levels' in inspect.signature(part_class.__init__).parameters:
-                parts.append(part)
-    return parts

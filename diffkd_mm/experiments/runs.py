@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mmengine.config import Config, DictAction
 
-from diffkd_mm.distillers.teacher import load_config
+from diffkd_mm.configs import load_config
 from diffkd_mm.errors import DistillationError
 
 FINISHED, STARTED = 'finished.json', 'started.json'

@@ -12,7 +12,7 @@ import yaml
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 
-from diffkd_mm.distillers.teacher import load_config, zoo_checkpoint
+from diffkd_mm.configs import load_config, zoo_checkpoint
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 MMDET_CONFIGS = Path(mmdet.__file__).parent / '.mim' / 'configs'

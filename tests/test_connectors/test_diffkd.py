@@ -113,7 +113,7 @@ class TestGradients:
 
     def test_kd_loss_passes_through_the_denoiser(self, setup):
         connector, students, teachers = setup
-        connector.kd_trains_denoiser = False
+        connector.levels[0].kd_trains_denoiser = False
         refined, targets, losses = connector(students, teachers)
         kd_loss(refined, targets).backward(retain_graph=True)
         assert self.parts(connector) == {'student_projection', 'noise_adapter', 'output_projection'}

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 import diffkd_mm  # noqa: F401
-from diffkd_mm.datasets import digits
-from diffkd_mm.datasets.digits import DigitsDataset, compose_image, load_digit_samples, make_digits
+from diffkd_mm.datasets import digits, digits_drawing
+from diffkd_mm.datasets.digits import DigitsDataset, load_digit_samples, make_digits
+from diffkd_mm.datasets.digits_drawing import compose_image
 
 # Digit, x, y, width and height of all there is on the first two images.
 EXPECTED = {
@@ -119,21 +120,21 @@ def test_boxes_lie_in_the_image_and_hold_the_digit(image_size):
         # No digit is hidden more than it may be by a later one.
         for index in range(len(boxes)):
             for later in range(index + 1, len(boxes)):
-                hidden = digits._covered(boxes[later], boxes[index : index + 1])[0]
-                assert hidden <= digits.MAX_COVERED
+                hidden = digits_drawing._covered(boxes[later], boxes[index : index + 1])[0]
+                assert hidden <= digits_drawing.MAX_COVERED
 
 
 def test_boxes_are_tight(monkeypatch):
     """On a plain image the painted pixels are those of the boxes, no more and no less."""
     painted = []
-    paint = digits._paint
+    paint = digits_drawing._paint
 
     def record(under, mask, colour):
         painted.append((under.shape[:2], mask))
         paint(under, mask, colour)
 
-    monkeypatch.setattr(digits, '_paint', record)
-    monkeypatch.setattr(digits, '_add_clutter', lambda rng, image: None)
+    monkeypatch.setattr(digits_drawing, '_paint', record)
+    monkeypatch.setattr(digits_drawing, '_add_clutter', lambda rng, image: None)
     samples, labels = load_digit_samples('train')
     _, boxes, _ = compose_image(np.random.default_rng(0), samples, labels)
     assert len(painted) == len(boxes)

@@ -98,7 +98,8 @@ class TestWithDiffusers:
     def test_checkpointing_leaves_the_gradients_as_they_are(self):
         connector = self.connector()
         checkpointed = deepcopy(connector)
-        checkpointed.with_cp = True
+        for level in checkpointed.levels:
+            level.with_cp = True
         runs = []
         checkpointed.levels[0].denoiser.register_forward_pre_hook(lambda *_: runs.append(1))
         expected, found = self.backward(connector), self.backward(checkpointed)

@@ -109,9 +109,9 @@ class TestInADistiller:
     @pytest.mark.parametrize(
         'options, message',
         [
-            (dict(ratio=0), 'ratio=0 must be above 0'),
-            (dict(ratio=1, iters=0), 'iters=0 must be at least 1'),
-            (dict(ratio=1, by='norm'), "by='norm' must be"),
+            (dict(ratio=0), 'ratio=0, but LossBalance takes a number above 0'),
+            (dict(ratio=1, iters=0), 'iters=0, but LossBalance takes an integer of at least 1'),
+            (dict(ratio=1, by='norm'), "by='norm', but LossBalance takes 'loss' or 'gradient'"),
             (dict(ratio=1, iter=5), "no option 'iter'. Did you mean 'iters'"),
         ],
     )

@@ -6,7 +6,7 @@ import torch
 from mmengine.optim import build_optim_wrapper
 from tiny import classifier
 
-from diffkd_mm.distillers.point import DistillationPoint
+from diffkd_mm.distillers import DistillationPoint, PointOptions
 from diffkd_mm.errors import DistillationError
 
 
@@ -134,7 +134,9 @@ def test_tokens_of_both():
     [((2, 5, 6, 3), (2, 3, 5, 6)), ((2, 9, 3), (2, 3, 3, 3)), ((2, 7, 3), (2, 3, 7, 1))],
 )
 def test_channels_last(shape, expected):
-    point = DistillationPoint('p', 's', 't', dict(type='MSELoss'), channels_last='student')
+    point = DistillationPoint(
+        PointOptions('p', 's', 't', dict(type='MSELoss'), channels_last='student')
+    )
     x = torch.randn(shape)
     (found,) = point.select([x], 'student')
     assert found.shape == expected
@@ -145,7 +147,7 @@ def test_channels_last(shape, expected):
 def test_tokens_that_are_no_map_are_not_resized():
     """Such as 16 patches and a class token."""
     point = DistillationPoint(
-        'p', 's', 't', dict(type='MSELoss'), channels_last='teacher', resize=True
+        PointOptions('p', 's', 't', dict(type='MSELoss'), channels_last='teacher', resize=True)
     )
     with pytest.raises(DistillationError, match="teacher tap 't' outputs 17 tokens.*class token"):
         point(students=[torch.randn(2, 3, 5, 5)], teachers=[torch.randn(2, 17, 3)])
@@ -190,12 +192,12 @@ def test_tokens_without_a_connector(loss, channels):
         torch.zeros(2, 16, channels),
         (2, channels, 4, 4),
     )
-    point = DistillationPoint('p', 's', 't', dict(type=loss))
+    point = DistillationPoint(PointOptions('p', 's', 't', dict(type=loss)))
     with pytest.raises(DistillationError, match=r"tokens .*channels_last='both'"):
         point([tokens], [others])
     with pytest.raises(DistillationError, match=r"tokens .*channels_last='student'"):
         point([tokens], [torch.zeros(image)])
-    point = DistillationPoint('p', 's', 't', dict(type=loss), channels_last='teacher')
+    point = DistillationPoint(PointOptions('p', 's', 't', dict(type=loss), channels_last='teacher'))
     with pytest.raises(DistillationError, match=r"tokens .*channels_last='both'"):
         point([tokens], [others])
 
@@ -214,6 +216,8 @@ def test_tokens_without_a_connector(loss, channels):
 def test_vectors_with_losses_of_maps(loss):
     vectors = [torch.zeros(2, 10)]
     with pytest.raises(DistillationError, match=rf'{loss["type"]} compares maps \(B, C, H, W\)'):
-        DistillationPoint('p', 's', 't', loss)(vectors, vectors)
+        DistillationPoint(PointOptions('p', 's', 't', loss))(vectors, vectors)
     with pytest.raises(DistillationError, match="channels_last='neither'"):
-        DistillationPoint('p', 's', 't', dict(type='MSELoss'), channels_last='neither')
+        DistillationPoint(
+            PointOptions('p', 's', 't', dict(type='MSELoss'), channels_last='neither')
+        )

@@ -3,7 +3,7 @@
 import pytest
 import tiny
 
-from diffkd_mm.distillers.teacher import load_config
+from diffkd_mm.configs import load_config
 
 # Config, number of the neck's levels, their channels.
 DETECTORS = [

@@ -9,7 +9,7 @@ from mmengine.runner.checkpoint import load_state_dict
 from torch import nn
 
 from diffkd_mm.connectors import DiffKDConnector
-from diffkd_mm.distillers import DistillationPoint
+from diffkd_mm.distillers import DistillationPoint, PointOptions
 from diffkd_mm.errors import DistillationError
 from diffkd_mm.losses import MSELoss
 from diffkd_mm.registry import MODELS
@@ -130,7 +130,7 @@ class TestTraining:
         model = tiny.build(cfg)
         model.init_weights()
         fpn = model.distillation.fpn
-        assert (fpn.student_levels, fpn.teacher_levels) == ([1, 2], [0, 1])
+        assert fpn.levels == dict(student=[1, 2], teacher=[0, 1])
         assert fpn.connector.num_levels == 2
         data = tiny.batch(2, 96)
         assert torch.isfinite(train_step(model, data)['fpn.loss_kd'])
@@ -157,7 +157,7 @@ class TestTraining:
 
         options = dict(student='neck', teacher='neck', connector=tiny.FPN_POINT['connector'])
         MODELS.register_module('LossThatAsks', module=Loss, force=True)
-        point = DistillationPoint('fpn', loss=dict(type='LossThatAsks'), **options)
+        point = DistillationPoint(PointOptions('fpn', loss=dict(type='LossThatAsks'), **options))
         point.connector = distiller.distillation.fpn.connector
         distiller.distillation['fpn'] = point
         data = tiny.batch()

@@ -5,7 +5,7 @@ import tiny
 import torch
 from mmengine.optim import OptimWrapper
 
-from diffkd_mm.distillers.teacher import load_config
+from diffkd_mm.configs import load_config
 from diffkd_mm.errors import DistillationError
 
 REG = dict(

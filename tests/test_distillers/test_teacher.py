@@ -10,8 +10,9 @@ from mmengine.visualization import Visualizer
 from mmpretrain.models.backbones import swin_transformer
 from mmpretrain.structures import DataSample
 
+from diffkd_mm.checkpoints.reading import read_checkpoint_file
+from diffkd_mm.configs import load_config, zoo_checkpoint
 from diffkd_mm.distillers import FrozenTeacher
-from diffkd_mm.distillers.teacher import load_config, read_checkpoint_file, zoo_checkpoint
 from diffkd_mm.errors import DistillationError
 
 CONFIG = dict(model=tiny.retinanet(channels=24), default_scope='mmdet')

@@ -3,6 +3,7 @@
 import json
 import sys
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from rich.console import Console
 from torch import nn
 
 from diffkd_mm.analysis import flops, models, tables
-from diffkd_mm.distillers.point import DistillationPoint
+from diffkd_mm.distillers import DistillationPoint, PointOptions
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / 'tools' / 'analysis_tools'))
@@ -117,7 +118,9 @@ def test_vectors():
         denoiser=dict(type='VectorDenoiser'),
         noise_adapter=dict(type='VectorNoiseAdapter'),
     )
-    point = DistillationPoint('logits', 'a', 'b', dict(type='MSELoss'), connector).eval()
+    point = DistillationPoint(
+        PointOptions('logits', 'a', 'b', dict(type='MSELoss'), connector)
+    ).eval()
     counts = flops.count_connector(point, [torch.zeros(1, 3)], [torch.zeros(1, 5)])
     assert counts['logits.denoiser'].macs == 6 * 4 * 5 * 20
     assert counts['logits'].macs == 3 * 5 + (2 * 5 * 10 + 5 * 2) + 6 * 4 * 5 * 20 + 5 * 5
@@ -126,7 +129,8 @@ def test_vectors():
 def test_points_on_regions_depend_on_the_step(config, capsys):
     cfg = Config.fromfile(config)
     distiller = models.build_with_random_weights(cfg).eval()
-    distiller.distillation.fpn.regions = 'roi_head.bbox_roi_extractor'
+    fpn = distiller.distillation.fpn
+    fpn.options = replace(fpn.options, regions='roi_head.bbox_roi_extractor')
     counts = flops.count_distillation(distiller, SHAPE)
     assert counts['fpn'].macs is None and counts['fpn'].params > 0
     Console().print(tables.tabulate_counts(counts))

@@ -9,7 +9,7 @@ from mmengine.registry import init_default_scope
 
 import diffkd_mm  # noqa: F401  lets configs inherit from packages
 from diffkd_mm.analysis.flops import count_config, count_connector
-from diffkd_mm.distillers.point import DistillationPoint
+from diffkd_mm.distillers import DistillationPoint, PointOptions
 
 ROOT = Path(__file__).parents[2]
 MAIN = 'classification/mobilenet_v1_resnet50_diffkd'
@@ -29,7 +29,7 @@ PIXELS = 7 * 7  # of the map before pooling, for an image of 224×224
 def point_and_maps(config):
     """The point on the maps, and the maps of student and teacher for an image."""
     cfg = Config.fromfile(ROOT / 'configs' / f'{config}.py').model.points.feature
-    point = DistillationPoint('feature', **cfg).eval().to('meta')
+    point = DistillationPoint(PointOptions('feature', **cfg)).eval().to('meta')
     return point, *([torch.zeros(1, c, 7, 7, device='meta')] for c in (1024, 2048))
 
 

@@ -366,8 +366,8 @@ def meta_weights(network):
 @pytest.mark.parametrize(
     ('network', 'without', 'message'),
     [
-        ('resnet152', '-', r'is a ResNet of \[3, 8, 36, 3\] blocks of torchvision'),
-        ('resnet18', 'layer4.1', r'is a ResNet of \[2, 2, 2, 1\] blocks of torchvision'),
+        ('resnet152', '-', r'is a ResNet of \[3, 8, 36, 3\] bottlenecks of torchvision'),
+        ('resnet18', 'layer4.1', r'is a ResNet of \[2, 2, 2, 1\] basic blocks of torchvision'),
         ('resnext50_32x4d', '-', r'a ResNet-50 .*layer1\.0\.conv1\.weight has shape \(128, 64, 1'),
         ('efficientnet_b0', '-', r'no classifier that can be converted'),
         ('mobilenet_v2', 'features.18', r'a MobileNetV2 of torchvision.* 5 missing: features\.18'),
@@ -376,6 +376,15 @@ def meta_weights(network):
 def test_other_networks_are_named(network, without, message):
     weights = {k: v for k, v in meta_weights(network).items() if not k.startswith(without)}
     with pytest.raises(DistillationError, match=message):
+        convert_classifier(weights, 'file.pth')
+
+
+def test_resnet26_is_not_taken_for_resnet18():
+    """It has as many blocks of each stage."""
+    with torch.device('meta'):
+        bottleneck = torchvision.models.resnet.Bottleneck
+        weights = torchvision.models.ResNet(bottleneck, [2, 2, 2, 2]).state_dict()
+    with pytest.raises(DistillationError, match=r'is a ResNet of \[2, 2, 2, 2\] bottlenecks of'):
         convert_classifier(weights, 'file.pth')
 
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 import diffkd_mm  # noqa: F401  registers the distiller, lets configs inherit from all packages
 from diffkd_mm.distillers.preprocessing import Pixels
-from diffkd_mm.distillers.taps import outputs, run_to_taps
+from diffkd_mm.taps import outputs, run_to_taps
 
 
 def saliency(feature: Tensor, tau: float = 0.5) -> Tensor:
@@ -54,9 +54,9 @@ def features_of(model: nn.Module, point_name: str, data: dict) -> dict[str, list
     data = model.data_preprocessor(data, False)
     inputs, data_samples = data['inputs'], data['data_samples']
     records = model.run_teacher(inputs, data_samples)
-    teachers = outputs(records[point.teacher_tap], point.teacher, 'teacher')
-    records = run_to_taps(model.student.eval(), [point.student_tap], inputs, data_samples)
-    students = outputs(records[point.student_tap], point.student, 'student')
+    teachers = outputs(records[point.options.teacher_tap], point.options.teacher, 'teacher')
+    records = run_to_taps(model.student.eval(), [point.options.student_tap], inputs, data_samples)
+    students = outputs(records[point.options.student_tap], point.options.student, 'student')
     refined, targets, _ = point.train().refine(students, teachers)
     return {
         'student': point.select(students, 'student'),
@@ -123,7 +123,7 @@ def main() -> None:
     names = [
         name
         for name, point in model.distillation.items()
-        if point.connector is not None and point.regions is None
+        if point.connector is not None and point.options.regions is None
     ]
     point = args.point or (names[0] if names else None)
     if point not in names:

@@ -1,13 +1,8 @@
 """ResNet-50 of the CRD benchmark for CIFAR-100: 23,705,252 parameters."""
 
+_base_ = './classifier.py'
+
 model = dict(
-    type='ImageClassifier',
     backbone=dict(type='ResNet_CIFAR', depth=50, zero_init_residual=False),
-    neck=dict(type='GlobalAveragePooling'),
-    head=dict(
-        type='LinearClsHead',
-        num_classes=100,
-        in_channels=2048,
-        loss=dict(type='CrossEntropyLoss', loss_weight=1.0),
-    ),
+    head=dict(in_channels=2048),
 )

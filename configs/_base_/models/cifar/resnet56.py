@@ -1,13 +1,8 @@
 """ResNet-56 of the CRD benchmark for CIFAR-100: 861,620 parameters."""
 
+_base_ = './classifier.py'
+
 model = dict(
-    type='ImageClassifier',
     backbone=dict(type='diffkd_mm.CIFARResNet', depth=56),
-    neck=dict(type='GlobalAveragePooling'),
-    head=dict(
-        type='LinearClsHead',
-        num_classes=100,
-        in_channels=64,
-        loss=dict(type='CrossEntropyLoss', loss_weight=1.0),
-    ),
+    head=dict(in_channels=64),
 )

@@ -1,13 +1,8 @@
 """ShuffleNetV1 of the CRD benchmark for CIFAR-100: 949,258 parameters."""
 
+_base_ = './classifier.py'
+
 model = dict(
-    type='ImageClassifier',
     backbone=dict(type='diffkd_mm.CIFARShuffleNetV1'),
-    neck=dict(type='GlobalAveragePooling'),
-    head=dict(
-        type='LinearClsHead',
-        num_classes=100,
-        in_channels=960,
-        loss=dict(type='CrossEntropyLoss', loss_weight=1.0),
-    ),
+    head=dict(in_channels=960),
 )

@@ -1,0 +1,20 @@
+"""Taps: recording what modules of a model output, and running a model as deep as they need."""
+
+from .probing import PROBE_SIZES, blank_image, probe
+from .recording import Record, Tap, check_tap, not_called, outputs, record
+from .regions import record_regions
+from .running import run_to_taps
+
+__all__ = [
+    'PROBE_SIZES',
+    'Record',
+    'Tap',
+    'blank_image',
+    'check_tap',
+    'not_called',
+    'outputs',
+    'probe',
+    'record',
+    'record_regions',
+    'run_to_taps',
+]

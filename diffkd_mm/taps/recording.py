@@ -1,0 +1,116 @@
+"""Recording what modules of a model output."""
+
+import difflib
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import DistillationError
+
+# A tap's record: the tensors in the order in which they came out. Each comes with the version
+# counter it had, by which a later in-place change is noticed.
+Record = list[tuple[Tensor, int]]
+
+
+class Tap(NamedTuple):
+    """What is tapped when a model is run for its taps.
+
+    Args:
+        path (str): Dotted path of the module.
+        regions (str, optional): For RoI heads, the path of the student's RoI extractor whose
+            regions the head is run on. Defaults to None.
+    """
+
+    path: str
+    regions: str | None = None
+
+
+def check_tap(model: nn.Module, path: str, where: str) -> None:
+    """Checks that a path names a module.
+
+    Args:
+        model (nn.Module): Student or teacher.
+        path (str): Dotted path of a module.
+        where (str): What to call the place in the message.
+
+    Raises:
+        DistillationError: Names the path and the nearest existing ones.
+    """
+    paths = [name for name, _ in model.named_modules() if name]
+    if path not in paths:
+        near = difflib.get_close_matches(path, paths, n=3, cutoff=0.4)
+        hint = f' Nearest paths: {", ".join(near)}.' if near else ''
+        raise DistillationError(
+            f'{where}: {type(model).__name__} has no module {path!r}.{hint} '
+            f'Top level: {", ".join(name for name, _ in model.named_children())}.'
+        )
+
+
+def _tensors(output: Any, path: str) -> Iterator[Tensor]:
+    if isinstance(output, Tensor):
+        yield output
+    elif isinstance(output, (tuple, list)):
+        for item in output:
+            yield from _tensors(item, path)
+    else:
+        raise DistillationError(
+            f'tap {path!r} outputs a {type(output).__name__}; a tap must output a tensor or a '
+            'tuple or list of tensors.'
+        )
+
+
+@contextmanager
+def record(model: nn.Module, paths: Sequence[str]) -> Iterator[dict[str, Record]]:
+    """Records the outputs of modules while the context is open.
+
+    Hooks live no longer than the context: nothing to copy, to serialise or to switch off, and no
+    tensor is held once the record is dropped.
+
+    Args:
+        model (nn.Module): The model.
+        paths (Sequence[str]): Paths of the modules.
+
+    Yields:
+        dict: Per path the tensors of all calls in order; tuples and lists are flattened. Calls
+        under ``no_grad`` are left out unless everything is.
+    """
+    with_grad = torch.is_grad_enabled()
+    records: dict[str, Record] = {path: [] for path in paths}
+    with ExitStack() as stack:
+        for path in records:
+
+            def hook(module: nn.Module, args: tuple, output: Any, path: str = path) -> None:
+                if torch.is_grad_enabled() == with_grad:
+                    records[path].extend((t, t._version) for t in _tensors(output, path))
+
+            handle = model.get_submodule(path).register_forward_hook(hook)
+            stack.callback(handle.remove)
+        yield records
+
+
+def not_called(side: str, path: str) -> DistillationError:
+    """The error for a tap on a module that the forward pass does not call."""
+    return DistillationError(
+        f'the {side} tap {path!r} exists but was not called in the forward pass; tap a module '
+        'that is called (lists of modules are not, and some heads only through a method).'
+    )
+
+
+def outputs(recorded: Record, path: str, side: str) -> list[Tensor]:
+    """The tensors in a tap's record.
+
+    Raises:
+        DistillationError: If the module was not called, or its output was overwritten since.
+    """
+    if not recorded:
+        raise not_called(side, path)
+    for tensor, version in recorded:
+        if tensor._version != version:
+            raise DistillationError(
+                f'the output of the {side} tap {path!r} was overwritten in place after it was '
+                'recorded; tap the module that overwrites it instead.'
+            )
+    return [tensor for tensor, _ in recorded]

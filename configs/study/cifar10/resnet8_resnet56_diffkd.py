@@ -1,6 +1,6 @@
 """Feature and logits, as in the paper's recipe for CIFAR-100. The teacher is trained first."""
 
-_base_ = './resnet8_student.py'
+_base_ = ['./resnet8_student.py', '../../_base_/points/cifar10.py']
 
 model = dict(
     _delete_=True,
@@ -12,22 +12,9 @@ model = dict(
     ),
     points=dict(
         feature=dict(
-            student='backbone',
-            teacher='backbone',
+            **_base_.feature,
             connector=dict(type='DiffKDConnector', student_channels=64, teacher_channels=64),
-            loss=dict(type='MSELoss', loss_weight=1.0),
         ),
-        logits=dict(
-            student='head.fc',
-            teacher='head.fc',
-            connector=dict(
-                type='DiffKDConnector',
-                student_channels=10,
-                teacher_channels=10,
-                denoiser=dict(type='VectorDenoiser'),
-                noise_adapter=dict(type='VectorNoiseAdapter'),
-            ),
-            loss=dict(type='KLDivLoss', tau=1.0, loss_weight=1.0),
-        ),
+        logits=_base_.logits,
     ),
 )

@@ -4,11 +4,7 @@ _base_ = './resnet8_resnet56_diffkd.py'
 
 model = dict(
     points=dict(
-        feature=dict(
-            connector=dict(
-                _delete_=True, type='ConvConnector', student_channels=64, teacher_channels=64
-            ),
-        ),
+        feature=dict(connector=dict(type='ConvConnector')),
         logits=dict(connector=None),
     ),
 )

@@ -6,7 +6,7 @@ model = dict(
     student=_base_.model,
     teacher=dict(
         config='{{fileDirname}}/../../demo/retinanet_digits_teacher.py',
-        checkpoint='{{fileDirname}}/../../demo/retinanet_digits_teacher.pth',
+        checkpoint='{{fileDirname}}/../../demo/assets/retinanet_digits_teacher.pth',
     ),
     points=dict(
         fpn=dict(

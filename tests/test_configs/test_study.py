@@ -18,6 +18,7 @@ DIGITS = {
     'diffkd': {'fpn.loss_kd', 'fpn.loss_diff'},
     'pkd': {'pkd.loss_kd'},
 }
+BCCD = DIGITS
 FORMS = {
     'balance': {'fpn.loss_kd', 'fpn.loss_diff'},
     'guidance': {'fpn.loss_kd', 'fpn.loss_diff', 'fpn.loss_guidance'},
@@ -57,9 +58,9 @@ def losses_of(cfg, data, scope):
 
 
 def test_all_configs_are_tested():
-    for folder, arms in (('digits', DIGITS), ('digits/forms', FORMS)):
+    for folder, arms in (('digits', DIGITS), ('digits/forms', FORMS), ('bccd', BCCD)):
         names = {path.stem for path in (FOLDER / folder).glob('*.py')}
-        assert names == {f'retinanet_digits_{arm}' for arm in arms}
+        assert names == {f'retinanet_{folder.partition("/")[0]}_{arm}' for arm in arms}
     names = {path.stem for path in (FOLDER / 'cifar10').glob('*.py')}
     pairs = {f'{net}_resnet56_{arm}' for net in ('resnet8', 'resnet20') for arm in CIFAR10}
     pairs = {name.replace('resnet56_student', 'student') for name in pairs}
@@ -77,6 +78,19 @@ def test_digits(arm):
     assert cfg.train_cfg.val_interval == cfg.train_cfg.max_iters == 600
 
 
+@pytest.mark.parametrize('arm', BCCD)
+def test_bccd(arm, monkeypatch):
+    cfg = load(f'bccd/retinanet_bccd_{arm}')
+    assert losses_of(cfg, tiny.batch(2, 128, num_classes=3), 'mmdet') == BCCD[arm]
+    train, tune, test = (
+        x.dataset for x in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader)
+    )
+    assert train.ann_file == tune.ann_file != test.ann_file
+    assert sorted([*train.indices, *tune.indices]) == list(range(205)) and len(tune.indices) == 40
+    monkeypatch.setenv('BCCD_STUDY', 'report')
+    assert load(f'bccd/retinanet_bccd_{arm}').train_dataloader.dataset.indices is None
+
+
 @pytest.mark.parametrize('arm', CIFAR10)
 def test_cifar10(arm):
     name = 'student' if arm == 'student' else f'resnet56_{arm}'
@@ -92,7 +106,7 @@ def test_cifar10(arm):
 
 
 def test_deep_projector_is_diffkds_connector_without_the_diffusion():
-    for path in ('digits/retinanet_digits', 'cifar10/resnet8_resnet56'):
+    for path in ('digits/retinanet_digits', 'bccd/retinanet_bccd', 'cifar10/resnet8_resnet56'):
         diffkd, projector = (load(f'{path}_{arm}').model for arm in ('diffkd', 'deep_projector'))
         for point in projector.points.values():
             assert point.connector.pop('loss_diff_weight') == 0

@@ -142,8 +142,13 @@ class DiffKDConnector(Connector):
         norm_cfg (dict, optional): Normalisation of all modules. Defaults to ``dict(type='BN')``.
         with_cp (bool): Activation checkpointing: every denoiser evaluation is repeated in the
             backward pass instead of being stored. Defaults to False.
-        loss_diff_weight (float): λ1 of eq. 9. Defaults to 1.0.
+        loss_diff_weight (float): λ1 of eq. 9. Defaults to 1.0. 0: the diffusion loss is not
+            computed; with ``noise_adapter=None`` the connector is then a deep projector, the same
+            layers trained by the distillation loss alone.
         loss_ae_weight (float): λ2 of eq. 9. Defaults to 1.0.
+
+    Raises:
+        ValueError: If nothing would train the denoiser.
     """
 
     def __init__(
@@ -165,6 +170,11 @@ class DiffKDConnector(Connector):
         loss_ae_weight: NonNegativeFloat = 1.0,
     ) -> None:
         super().__init__(student_channels, teacher_channels, num_levels)
+        if not (loss_diff_weight or kd_trains_denoiser):
+            raise ValueError(
+                'loss_diff_weight=0 with kd_trains_denoiser=False: nothing trains the denoiser. '
+                'Set kd_trains_denoiser=True.'
+            )
         self.loss_diff_weight = loss_diff_weight
         self.loss_ae_weight = loss_ae_weight
         self.sampler = DDIMSampler(num_inference_steps)
@@ -249,9 +259,12 @@ class DiffKDConnector(Connector):
             target, loss_ae = level.encode(_as_map(teacher))
             if loss_ae is not None:
                 losses_ae.append(loss_ae)
-            losses_diff.append(level.diffusion_loss(target))
+            if self.loss_diff_weight:
+                losses_diff.append(level.diffusion_loss(target))
             latents.append(target)
-        losses = dict(loss_diff=self.loss_diff_weight * sum(losses_diff))
+        losses = {}
+        if losses_diff:
+            losses['loss_diff'] = self.loss_diff_weight * sum(losses_diff)
         if losses_ae:
             losses['loss_ae'] = self.loss_ae_weight * sum(losses_ae)
         return latents, losses

@@ -3,7 +3,7 @@
 from .autoencoder import LinearAutoencoder
 from .ddim import DDIMSampler
 from .denoisers import BottleneckDenoiser, VectorDenoiser
-from .noise_adapter import NoiseAdapter, VectorNoiseAdapter
+from .noise_adapter import NoiseAdapter, ScheduledNoise, VectorNoiseAdapter
 from .standardization import Standardization
 from .unet import UNetDenoiser
 
@@ -12,6 +12,7 @@ __all__ = [
     'DDIMSampler',
     'LinearAutoencoder',
     'NoiseAdapter',
+    'ScheduledNoise',
     'Standardization',
     'UNetDenoiser',
     'VectorDenoiser',

@@ -255,19 +255,19 @@ class Distiller(StudentNames, BaseModel):
             record_regions(self.student, extractors) as regions,
         ):
             losses = self.student(inputs, data_samples, mode='loss')
+        own = None
+        if any(point.balance is not None for point in points):
+            own, _ = self.student.parse_losses(losses)
         if extractors:
             teacher_records = self.run_teacher(inputs, data_samples, regions)
         for name, point in self.distillation.items():
             with _naming(name):
-                point_losses = point(
-                    outputs(
-                        student_records[point.options.student], point.options.student, 'student'
-                    ),
-                    outputs(
-                        teacher_records[point.options.teacher_tap], point.options.teacher, 'teacher'
-                    ),
-                    data_samples,
-                )
+                options = point.options
+                students = outputs(student_records[options.student], options.student, 'student')
+                teachers = outputs(teacher_records[options.teacher_tap], options.teacher, 'teacher')
+                point_losses = point(students, teachers, data_samples)
+                if point.balance is not None:
+                    point_losses |= point.balance(own, point_losses['loss_kd'], students)
             losses.update({f'{name}.{key}': value for key, value in point_losses.items()})
         return losses
 

@@ -38,6 +38,10 @@ class DistillationPoint(nn.Module):
         if options.connector is not None:
             self.connector = build_part(options.connector, f'point {options.name!r}, connector')
         self.loss = build_part(options.loss, f'point {options.name!r}, loss')
+        self.balance = None
+        if options.balance is not None:
+            balance = {'type': 'LossBalance', **options.balance}
+            self.balance = build_part(balance, f'point {options.name!r}, balance')
         wanted = inspect.signature(self.loss.forward).parameters
         self._loss_takes = [key for key in ('data_samples', 'level') if key in wanted]
 

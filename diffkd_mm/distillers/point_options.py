@@ -43,6 +43,8 @@ class PointOptions:
             have their channels last, as in transformers. (B, H, W, C) and, of a square map,
             (B, H·W, C) become (B, C, H, W); tokens of another number N become (B, C, N, 1).
             Defaults to None.
+        balance (dict, optional): Options of :class:`LossBalance`, which finds the weight of
+            ``loss_kd`` by the size of the student's own losses. Defaults to None.
 
     Raises:
         DistillationError: If an option has a value that it cannot have.
@@ -59,6 +61,7 @@ class PointOptions:
     regions: str | None = None
     resize: bool = False
     channels_last: Literal['student', 'teacher', 'both'] | None = None
+    balance: dict | None = None
 
     def __post_init__(self) -> None:
         where = f'point {self.name!r}'

@@ -46,6 +46,7 @@ def norms_with_grad(module):
         dict(latent_channels=5),
         dict(latent_channels=24),
         dict(noise_adapter=None),
+        dict(noise_adapter=dict(type='ScheduledNoise')),
         dict(output_projection=False),
         dict(standardize='channel'),
         dict(standardize='scale', latent_channels=5),
@@ -172,6 +173,31 @@ def test_loss_weights():
         values.append(c.teacher_losses(teachers))
     torch.testing.assert_close(values[1]['loss_diff'], 2 * values[0]['loss_diff'])
     torch.testing.assert_close(values[1]['loss_ae'], 3 * values[0]['loss_ae'])
+
+
+def test_deep_projector_is_the_same_layers_trained_by_the_distillation_loss_alone():
+    torch.manual_seed(0)
+    options = dict(num_levels=3, noise_adapter=None)
+    diffkd = DiffKDConnector(8, 8, **options)
+    projector = DiffKDConnector(8, 8, loss_diff_weight=0, **options)
+    projector.load_state_dict(diffkd.state_dict())
+    calls = []
+    for level in projector.levels:
+        level.denoiser.register_forward_hook(lambda *args: calls.append(args))
+    students, teachers = features(8), features(8)
+    refined, targets, losses = projector(students, teachers)
+    assert losses == {} and projector.teacher_losses(teachers) == {}
+    assert len(calls) == 3 * 5  # the five steps of each level and no pass of the teacher's feature
+    for x, y in zip(refined, diffkd(students, teachers)[0]):
+        torch.testing.assert_close(x, y)
+    kd_loss(refined, targets).backward()
+    reached = {name.split('.')[2] for name in norms_with_grad(projector)}
+    assert reached == {'student_projection', 'denoiser', 'output_projection'}
+
+
+def test_a_denoiser_that_nothing_trains_is_refused():
+    with pytest.raises(ValueError, match='nothing trains the denoiser'):
+        DiffKDConnector(8, 8, loss_diff_weight=0, kd_trains_denoiser=False)
 
 
 def test_without_adapter_nothing_is_random_in_the_student_path():

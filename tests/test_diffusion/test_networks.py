@@ -6,6 +6,7 @@ from diffkd_mm.diffusion import (
     BottleneckDenoiser,
     LinearAutoencoder,
     NoiseAdapter,
+    ScheduledNoise,
     Standardization,
     VectorDenoiser,
     VectorNoiseAdapter,
@@ -148,3 +149,33 @@ class TestStandardization:
     def test_unknown_mode(self):
         with pytest.raises(ValueError, match="standardize='batch'"):
             Standardization(4, mode='batch')
+
+
+class TestScheduledNoise:
+    def test_moves_from_start_to_end_in_training(self):
+        scheduled = ScheduledNoise(3, start=0.5, end=0.9, iters=4)
+        x, noise = torch.randn(2, 3, 4, 4), torch.randn(2, 3, 4, 4)
+        seen = []
+        for _ in range(6):
+            z, noise_weight = scheduled(x, noise)
+            seen.append(noise_weight[0].item())
+            torch.testing.assert_close(z, seen[-1] * x + (1 - seen[-1]) * noise)
+        assert noise_weight.shape == (2,)
+        assert seen == pytest.approx([0.5, 0.6, 0.7, 0.8, 0.9, 0.9])
+
+    def test_goes_on_where_a_checkpoint_was_and_stands_still_in_evaluation(self):
+        scheduled, resumed = (ScheduledNoise(3, start=1, end=0, iters=4) for _ in range(2))
+        x = torch.randn(2, 3, 1, 1)
+        scheduled(x, x)
+        resumed.load_state_dict(scheduled.state_dict())
+        assert resumed.eval()(x, x)[1][0] == resumed(x, x)[1][0] == 0.75
+
+    def test_constant_unless_there_is_an_end(self):
+        constant = ScheduledNoise(3, start=0.7)
+        x = torch.randn(2, 3, 4, 4)
+        for _ in range(2):
+            assert constant(x, torch.randn_like(x))[1].tolist() == pytest.approx([0.7, 0.7])
+
+    def test_refuses_weights_that_are_none(self):
+        with pytest.raises(ValueError, match='end=1.2 must lie between 0 and 1'):
+            ScheduledNoise(3, end=1.2)

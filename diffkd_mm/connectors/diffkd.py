@@ -13,7 +13,7 @@ from ..diffusion.ddim import gaussian_noise
 from ..diffusion.layers import PointwiseConv, build_norm
 from ..errors import DistillationError
 from ..registry import MODELS, build_model
-from .base import Connector, Losses
+from .base import Channels, Connector, Losses
 from .checkpointing import checkpoint_without_norm_update
 
 
@@ -118,17 +118,19 @@ class DiffKDConnector(Connector):
     and (by default) denoiser; ``loss_diff`` the denoiser only; ``loss_ae`` the autoencoder only.
 
     Args:
-        student_channels (int): Channels C_s of every student level.
-        teacher_channels (int): Channels C_t of every teacher level.
-        num_levels (int, optional): Number of levels. None: found by the distiller, which runs the
-            student once on a blank image.
+        student_channels (int | Sequence[int], optional): Channels C_s of every student level, or
+            a list of each level's. None: found by the distiller, which runs the student once on
+            blank images.
+        teacher_channels (int | Sequence[int], optional): Channels C_t of the teacher's levels,
+            the same. None: found by the distiller, which builds the teacher's network once more.
+        num_levels (int, optional): Number of levels. None: found by the distiller.
         shared (bool): One set of modules for all levels. Defaults to False: one per level.
         latent_channels (int, optional): Channels C of the autoencoder's latent. Defaults to None,
             which means no autoencoder: C = C_t.
-        denoiser (dict, optional): Defaults to ``dict(type='BottleneckDenoiser')``; for vectors
-            ``dict(type='VectorDenoiser')``.
-        noise_adapter (dict, optional): Defaults to ``dict(type='NoiseAdapter')``; for vectors
-            ``dict(type='VectorNoiseAdapter')``. None: no adapter and no noise (Table 11).
+        denoiser (dict, optional): Its ``type`` defaults to ``'BottleneckDenoiser'``, for vectors
+            to ``'VectorDenoiser'``.
+        noise_adapter (dict, optional): Its ``type`` defaults to ``'NoiseAdapter'``, for vectors to
+            ``'VectorNoiseAdapter'``. None: no adapter and no noise (Table 11).
         num_inference_steps (int): Score evaluations N. Defaults to 5.
         output_projection (bool): 1×1 conv and norm after the denoising. Defaults to True, as in
             the authors' code.
@@ -142,17 +144,22 @@ class DiffKDConnector(Connector):
             backward pass instead of being stored. Defaults to False.
         loss_diff_weight (float): λ1 of eq. 9. Defaults to 1.0.
         loss_ae_weight (float): λ2 of eq. 9. Defaults to 1.0.
+        vectors (bool): Whether the levels are vectors (B, C), which says what denoiser and noise
+            adapter are by default. Found by the distiller. Defaults to False.
+
+    Raises:
+        DistillationError: If a number of channels is left open, or does not fit the levels.
     """
 
     def __init__(
         self,
-        student_channels: int,
-        teacher_channels: int,
+        student_channels: Channels | None = None,
+        teacher_channels: Channels | None = None,
         num_levels: int | None = None,
         shared: bool = False,
         latent_channels: int | None = None,
         denoiser: dict | None = None,
-        noise_adapter: dict | None = dict(type='NoiseAdapter'),  # noqa: B006  None means off
+        noise_adapter: dict | None = dict(),  # noqa: B006, C408  None means off
         num_inference_steps: int = 5,
         output_projection: bool = True,
         standardize: str | None = None,
@@ -161,17 +168,31 @@ class DiffKDConnector(Connector):
         with_cp: bool = False,
         loss_diff_weight: float = 1.0,
         loss_ae_weight: float = 1.0,
+        vectors: bool = False,
     ) -> None:
         super().__init__(student_channels, teacher_channels, num_levels)
         self.loss_diff_weight = loss_diff_weight
         self.loss_ae_weight = loss_ae_weight
         self.sampler = DDIMSampler(num_inference_steps)
+        channels = list(zip(self.student_channels, self.teacher_channels))
+        if shared and len(set(channels)) > 1:
+            raise DistillationError(
+                f'shared=True needs levels of equal channels, and they have {self.student_channels}'
+                f' in the student and {self.teacher_channels} in the teacher.'
+            )
+        if noise_adapter is not None:
+            noise_adapter = dict(type='VectorNoiseAdapter' if vectors else 'NoiseAdapter') | dict(
+                noise_adapter
+            )
+        denoiser = dict(type='VectorDenoiser' if vectors else 'BottleneckDenoiser') | dict(
+            denoiser or {}
+        )
         self.levels = nn.ModuleList(
             DiffKDLevel(
-                student_channels,
-                teacher_channels,
+                student,
+                teacher,
                 latent_channels,
-                denoiser or dict(type='BottleneckDenoiser'),
+                denoiser,
                 noise_adapter,
                 output_projection,
                 standardize,
@@ -180,7 +201,7 @@ class DiffKDConnector(Connector):
                 kd_trains_denoiser,
                 with_cp,
             )
-            for _ in range(1 if shared else self.num_levels)
+            for student, teacher in channels[: 1 if shared else None]
         )
 
     def forward(

@@ -52,6 +52,12 @@ def draw_predictions(cfg: Config, args: argparse.Namespace) -> None:
     hook.update(show=args.show, wait_time=args.wait_time)
 
 
+def leave_out_teacher(cfg: Config) -> None:
+    """Testing needs the student alone, so not even the teacher's config is looked at."""
+    if type_name(cfg.model.type).split('.')[-1] == 'Distiller':
+        cfg.model.update(teacher=None, points={}, inherit=())
+
+
 def use_tta(cfg: Config) -> None:
     """Wraps the model and replaces the pipeline as the config's ``tta_*`` entries say."""
     if 'tta_model' not in cfg or 'tta_pipeline' not in cfg:
@@ -67,6 +73,7 @@ def main() -> None:
     args = parse_args()
     cfg = load_config(args)
     cfg.load_from = args.checkpoint
+    leave_out_teacher(cfg)
     if args.show or args.show_dir:
         draw_predictions(cfg, args)
     if args.tta:

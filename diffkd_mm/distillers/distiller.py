@@ -17,15 +17,15 @@ from ..taps import (
     BATCH_SIZE,
     ProbeError,
     check_tap,
-    not_called,
     outputs,
     probe,
     record,
     record_regions,
     run_to_taps,
 )
-from .point_building import build_points, naming, plan_points
-from .preprocessing import Pixels, convert_images, pixels_of_both
+from .point_building import build_points, naming, plan_points, teacher_not_called
+from .point_checks import check_queries
+from .preprocessing import Pixels, check_channels, convert_images, pixels_of_both
 from .student_names import StudentNames
 from .teacher import FrozenTeacher
 
@@ -177,6 +177,9 @@ class Distiller(StudentNames, BaseModel):
         self._build_points(model)
         for name, point in self.distillation.items():
             check_tap(model, point.options.teacher, f'point {name!r}, teacher tap')
+            with naming(name):
+                check_queries(model, point.options, 'teacher')
+        check_channels(self.student, model)
         self._pixels = pixels_of_both(self.student.data_preprocessor, model.data_preprocessor)
         self._check_shapes(model)
 
@@ -202,7 +205,7 @@ class Distiller(StudentNames, BaseModel):
                 student_levels = shapes[0][point.options.student_tap]
                 teacher_levels = shapes[1][point.options.teacher_tap]
                 if not teacher_levels:
-                    raise not_called('teacher', point.options.teacher)
+                    raise teacher_not_called(teacher, point.options.teacher_tap)
                 if point.options.strides is not None:
                     point.match_strides('teacher', teacher_levels, size)
                 point.check_batch(teacher_levels, 'teacher', BATCH_SIZE)
@@ -234,6 +237,15 @@ class Distiller(StudentNames, BaseModel):
                 f'{part}: {len(fitting)} of {len(mine)} tensors inherited from the teacher',
                 logger='current',
             )
+
+    def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
+        """Passes over the tensors of points that are left out for want of a teacher."""
+        points = f'{prefix}distillation.'
+        if self._left_out or not self._plans:
+            for key in [x for x in state_dict if x.startswith(points)]:
+                if key.removeprefix(points).split('.')[0] not in self.distillation:
+                    del state_dict[key]
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     # Running
 

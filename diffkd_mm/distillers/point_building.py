@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from ..errors import DistillationError
-from ..taps import ProbeError, check_tap, not_called, probe
+from ..taps import ProbeError, Tap, check_tap, not_called, probe
 from .levels import LevelChoice
 from .point import DistillationPoint
+from .point_checks import check_queries
 from .point_options import PointOptions
 
 
@@ -43,6 +44,21 @@ class PlannedPoint:
         return DistillationPoint(options, self.choice)
 
 
+def teacher_not_called(teacher: nn.Module, tap: Tap) -> DistillationError:
+    """The error for a tap that the teacher does not call; says so if it does in training."""
+    error = not_called('teacher', tap.path)
+    try:
+        (found,), _ = probe((teacher, [tap], True))
+    except ProbeError:
+        return error
+    if found[tap]:
+        return DistillationError(
+            f'the teacher tap {tap.path!r} is called in training mode only, and the teacher is in '
+            'evaluation mode; tap a module that is called in both.'
+        )
+    return error
+
+
 def plan_points(student: nn.Module, configs: Mapping[str, Mapping]) -> dict[str, PlannedPoint]:
     """Reads the configs of points and finds what the student says of them.
 
@@ -61,6 +77,8 @@ def plan_points(student: nn.Module, configs: Mapping[str, Mapping]) -> dict[str,
         check_tap(student, options.student, f'point {name!r}, student tap')
         if options.regions is not None:
             check_tap(student, options.regions, f'point {name!r}, regions')
+        with naming(name):
+            check_queries(student, options, 'student')
     asking = [options for options in every.values() if options.asks_student]
     found, size, cause = {}, None, None
     if asking:
@@ -138,7 +156,7 @@ def build_points(
             with naming(name):
                 levels = found[plan.options.teacher_tap]
                 if not levels:
-                    raise not_called('teacher', plan.options.teacher)
+                    raise teacher_not_called(teacher, plan.options.teacher_tap)
                 if plan.options.strides is not None:
                     plan.choice.match_strides('teacher', levels, size)
                 points[name] = plan.build(plan.choice.select(levels, 'teacher'))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from ..errors import DistillationError
+from ..taps import outputs_queries
 from .point_options import PointOptions
 
 
@@ -31,6 +32,18 @@ def check_tokens(levels: Sequence[Tensor], options: PointOptions, side: str) -> 
             f'the {side} tap {getattr(options, side)!r} outputs {levels[0].size(1)} tokens, which '
             'are no square map and cannot be resized. Is one a class token? Leave it out by '
             'drop_tokens=1, or tap a module that outputs a map.'
+        )
+
+
+def check_queries(model: nn.Module, options: PointOptions, side: str) -> None:
+    """Queries are compared only by one who says that those of both models correspond."""
+    path = getattr(options, side)
+    if options.queries is None and outputs_queries(model, path):
+        raise DistillationError(
+            f'the {side} tap {path!r} of {type(model).__name__} outputs something per query, and '
+            "the student's query i does not look for what the teacher's query i does. Tap what "
+            'comes before the queries, such as the neck, the encoder or the pixel decoder; if they '
+            "correspond, as where the student inherits the teacher's, say queries='index'."
         )
 
 

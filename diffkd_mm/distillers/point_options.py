@@ -46,6 +46,10 @@ class PointOptions:
         drop_tokens (int | dict): How many tokens before those of the image's patches are left out
             on the sides with ``channels_last``: 1 for a class token, 2 for DeiT's with its
             distillation token; ``dict(student=1, teacher=2)`` where they differ. Defaults to 0.
+        queries (str, optional): ``'index'``: taps on the queries of DETRs, Sparse R-CNN and
+            MaskFormers are compared query by query. Without a correspondence, such as that of a
+            student that inherits the teacher's queries, this means nothing, so the default, None,
+            refuses them.
 
     Raises:
         DistillationError: If an option has a value that it cannot have.
@@ -63,6 +67,7 @@ class PointOptions:
     resize: bool = False
     channels_last: Literal['student', 'teacher', 'both'] | None = None
     drop_tokens: NonNegativeInt | dict = 0
+    queries: Literal['index'] | None = None
 
     def __post_init__(self) -> None:
         where = f'point {self.name!r}'

@@ -1,5 +1,6 @@
 """Taps: recording what modules of a model output, and running a model as deep as they need."""
 
+from .families import outputs_queries
 from .probing import (
     BATCH_SIZE,
     PROBE_SIZES,
@@ -25,6 +26,7 @@ __all__ = [
     'image_channels',
     'not_called',
     'outputs',
+    'outputs_queries',
     'probe',
     'record',
     'record_regions',

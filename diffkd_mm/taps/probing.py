@@ -48,8 +48,8 @@ def image_channels(model: nn.Module) -> int:
         return mean.numel()
     convs = (m.in_channels for m in model.modules() if isinstance(m, nn.Conv2d))
     channels = next(convs, 3)
-    # YOLOX's stem folds 2×2 pixels into channels before its first convolution.
-    return 3 if channels == 12 else channels
+    # The stems of YOLOX and TResNet fold 2×2 and 4×4 pixels into channels before it.
+    return 3 if channels in (12, 48) else channels
 
 
 def blank_image(

@@ -15,7 +15,7 @@ from ..diffusion.layers import PointwiseConv, build_norm
 from ..errors import DistillationError
 from ..options import NonNegativeFloat, PositiveInt
 from ..registry import MODELS, build_model
-from .base import Connector, Losses
+from .base import Channels, Connector, Losses
 from .checkpointing import checkpoint_without_norm_update
 
 
@@ -120,17 +120,19 @@ class DiffKDConnector(Connector):
     and (by default) denoiser; ``loss_diff`` the denoiser only; ``loss_ae`` the autoencoder only.
 
     Args:
-        student_channels (int): Channels C_s of every student level.
-        teacher_channels (int): Channels C_t of every teacher level.
-        num_levels (int, optional): Number of levels. None: found by the distiller, which runs the
-            student once on a blank image.
+        student_channels (int | Sequence[int], optional): Channels C_s of every student level, or
+            a list of each level's. None: found by the distiller, which runs the student once on
+            blank images.
+        teacher_channels (int | Sequence[int], optional): Channels C_t of the teacher's levels,
+            the same. None: found by the distiller, which builds the teacher's network once more.
+        num_levels (int, optional): Number of levels. None: found by the distiller.
         shared (bool): One set of modules for all levels. Defaults to False: one per level.
         latent_channels (int, optional): Channels C of the autoencoder's latent. Defaults to None,
             which means no autoencoder: C = C_t.
-        denoiser (dict, optional): Defaults to ``dict(type='BottleneckDenoiser')``; for vectors
-            ``dict(type='VectorDenoiser')``.
-        noise_adapter (dict, optional): Defaults to ``dict(type='NoiseAdapter')``; for vectors
-            ``dict(type='VectorNoiseAdapter')``. None: no adapter and no noise (Table 11).
+        denoiser (dict, optional): Its ``type`` defaults to ``'BottleneckDenoiser'``, for vectors
+            to ``'VectorDenoiser'``.
+        noise_adapter (dict, optional): Its ``type`` defaults to ``'NoiseAdapter'``, for vectors to
+            ``'VectorNoiseAdapter'``. None: no adapter and no noise (Table 11).
         num_inference_steps (int): Score evaluations N. Defaults to 5.
         output_projection (bool): 1×1 conv and norm after the denoising. Defaults to True, as in
             the authors' code.
@@ -146,20 +148,23 @@ class DiffKDConnector(Connector):
             computed; with ``noise_adapter=None`` the connector is then a deep projector, the same
             layers trained by the distillation loss alone.
         loss_ae_weight (float): λ2 of eq. 9. Defaults to 1.0.
+        vectors (bool): Whether the levels are vectors (B, C), which says what denoiser and noise
+            adapter are by default. Found by the distiller. Defaults to False.
 
     Raises:
+        DistillationError: If a number of channels is left open, or does not fit the levels.
         ValueError: If nothing would train the denoiser.
     """
 
     def __init__(
         self,
-        student_channels: PositiveInt,
-        teacher_channels: PositiveInt,
+        student_channels: Channels | None = None,
+        teacher_channels: Channels | None = None,
         num_levels: PositiveInt | None = None,
         shared: bool = False,
         latent_channels: PositiveInt | None = None,
         denoiser: dict | None = None,
-        noise_adapter: dict | None = dict(type='NoiseAdapter'),  # noqa: B006  None means off
+        noise_adapter: dict | None = dict(),  # noqa: B006, C408  None means off
         num_inference_steps: PositiveInt = 5,
         output_projection: bool = True,
         standardize: Literal['channel', 'scale'] | None = None,
@@ -168,6 +173,7 @@ class DiffKDConnector(Connector):
         with_cp: bool = False,
         loss_diff_weight: NonNegativeFloat = 1.0,
         loss_ae_weight: NonNegativeFloat = 1.0,
+        vectors: bool = False,
     ) -> None:
         super().__init__(student_channels, teacher_channels, num_levels)
         if not (loss_diff_weight or kd_trains_denoiser):
@@ -178,12 +184,25 @@ class DiffKDConnector(Connector):
         self.loss_diff_weight = loss_diff_weight
         self.loss_ae_weight = loss_ae_weight
         self.sampler = DDIMSampler(num_inference_steps)
+        channels = list(zip(self.student_channels, self.teacher_channels))
+        if shared and len(set(channels)) > 1:
+            raise DistillationError(
+                f'shared=True needs levels of equal channels, and they have {self.student_channels}'
+                f' in the student and {self.teacher_channels} in the teacher.'
+            )
+        if noise_adapter is not None:
+            noise_adapter = dict(type='VectorNoiseAdapter' if vectors else 'NoiseAdapter') | dict(
+                noise_adapter
+            )
+        denoiser = dict(type='VectorDenoiser' if vectors else 'BottleneckDenoiser') | dict(
+            denoiser or {}
+        )
         self.levels = nn.ModuleList(
             DiffKDLevel(
-                student_channels,
-                teacher_channels,
+                student,
+                teacher,
                 latent_channels,
-                denoiser or dict(type='BottleneckDenoiser'),
+                denoiser,
                 noise_adapter,
                 output_projection,
                 standardize,
@@ -192,7 +211,7 @@ class DiffKDConnector(Connector):
                 kd_trains_denoiser,
                 with_cp,
             )
-            for _ in range(1 if shared else self.num_levels)
+            for student, teacher in channels[: 1 if shared else None]
         )
 
     def forward(

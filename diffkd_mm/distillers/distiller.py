@@ -1,8 +1,7 @@
 """The distiller: a student that is trained beside a frozen teacher."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,19 +14,18 @@ from ..errors import DistillationError
 from ..options import check_options
 from ..registry import MODELS
 from ..taps import (
-    Tap,
+    BATCH_SIZE,
+    ProbeError,
     check_tap,
-    not_called,
     outputs,
     probe,
     record,
     record_regions,
     run_to_taps,
 )
-from .point import DistillationPoint
-from .point_checks import check_processes
-from .point_options import PointOptions
-from .preprocessing import Pixels, convert_images, pixels_of_both
+from .point_building import build_points, naming, plan_points, teacher_not_called
+from .point_checks import check_processes, check_queries
+from .preprocessing import Pixels, check_channels, convert_images, pixels_of_both
 from .student_names import StudentNames
 from .teacher import FrozenTeacher
 
@@ -81,51 +79,63 @@ class Distiller(StudentNames, BaseModel):
         self.inherit = [inherit] if isinstance(inherit, str) else inherit
         # Of student and teacher, once there is one.
         self._pixels: tuple[Pixels | None, Pixels | None] | None = None
-        self.distillation = nn.ModuleDict(self._build_points(points or {}))
-        if (self.distillation or inherit) and self.teacher is None:
+        if (points or inherit) and self.teacher is None:
             raise DistillationError(
                 'points and inherit need a teacher: teacher=dict(config=…, checkpoint=…).'
             )
-        if self.teacher is not None and not (self.distillation or inherit):
+        if self.teacher is not None and not (points or inherit):
             raise DistillationError(
                 'there is a teacher, but neither points nor inherit say what to learn from it.'
             )
+        self._plans = plan_points(student_model, points or {})
+        self._teacher_error: Exception | None = None
+        self.distillation = nn.ModuleDict()
+        self._build_first_points()
         self.give_student_its_names()
 
     # Building
 
-    def _build_points(self, configs: Mapping[str, Mapping]) -> dict[str, DistillationPoint]:
-        if not isinstance(configs, Mapping):
-            raise DistillationError('points must be a dict of points by their names.')
-        every = {name: PointOptions.from_config(name, cfg) for name, cfg in configs.items()}
-        for name, options in every.items():
-            check_tap(self.student, options.student, f'point {name!r}, student tap')
-            if options.regions is not None:
-                check_tap(self.student, options.regions, f'point {name!r}, regions')
-        levels, image_size = self._probe_student([x for x in every.values() if x.needs_probe])
-        points = {}
-        for name, options in every.items():
-            found = levels.get(options.student_tap, [])
-            point = points[name] = DistillationPoint(options.count(len(found)))
-            if options.strides is not None:
-                with _naming(name):
-                    point.match_strides('student', found, image_size)
-        return points
+    def _build_first_points(self) -> None:
+        """Builds the points; if some ask for the teacher's channels, with a look at the teacher.
 
-    def _probe_student(self, points: list[PointOptions]) -> tuple[dict[Tap, list[Tensor]], int]:
-        """The levels of the points' student taps on a blank image, and its height and width."""
-        if not points:
-            return {}, 0
-        shapes, size = probe((self.student, [options.student_tap for options in points]))
-        levels = shapes[0] if shapes else {}
-        for options in points:
-            if not levels.get(options.student_tap):
-                raise DistillationError(
-                    f'point {options.name!r}: the student could not be run on a blank image to '
-                    f'look at the levels of {options.student!r}; set num_levels in connector and '
-                    'loss, and choose levels by index instead of strides.'
-                )
-        return levels, size
+        That takes its config alone, no weights. Testing needs no teacher: where there is no such
+        config, these points are left out, and the reason is told when training begins.
+        """
+        self._build_points(None)
+        if not self._left_out:
+            return
+        try:
+            # Weights that are drawn here must not change those that the student is given.
+            with torch.random.fork_rng([]):
+                teacher = MMENGINE_MODELS.build(self.teacher.model_config())
+            self._build_points(teacher)
+        except Exception as error:
+            self._teacher_error = error
+            print_log(
+                f'points {", ".join(self._left_out)} are left out, which does for testing: the '
+                f'teacher could not be looked at ({error})',
+                logger='current',
+                level=logging.WARNING,
+            )
+
+    def _build_points(self, teacher: nn.Module | None) -> None:
+        """Builds those points that are not left out for want of a teacher, in the config's order.
+
+        Those that exist stay.
+        """
+        points = build_points(
+            {name: plan for name, plan in self._plans.items() if name not in self.distillation},
+            teacher,
+        )
+        built = {**dict(self.distillation.items()), **points}
+        self.distillation = nn.ModuleDict(
+            {name: built[name] for name in self._plans if name in built}
+        )
+
+    @property
+    def _left_out(self) -> list[str]:
+        """The points that cannot be built without the teacher."""
+        return [name for name in self._plans if name not in self.distillation]
 
     def init_weights(self) -> None:
         """Initialises the student as its config says, then builds and loads the teacher.
@@ -146,6 +156,10 @@ class Distiller(StudentNames, BaseModel):
         """
         if self.teacher is None or self._pixels is not None:
             return
+        if self._left_out:  # too late for optimizer and DDP
+            raise DistillationError(
+                f'points {", ".join(self._left_out)}: {self._teacher_error}'
+            ) from self._teacher_error
         if self.distillation or self.inherit:
             device = next(self.student.parameters()).device
             # A copy of this distiller may have built the teacher that they share.
@@ -161,37 +175,44 @@ class Distiller(StudentNames, BaseModel):
             DistillationError: If a point does not fit.
         """
         self.teacher.model = model.eval().requires_grad_(False)
+        self._build_points(model)
         for name, point in self.distillation.items():
             check_tap(model, point.options.teacher, f'point {name!r}, teacher tap')
-            with _naming(name):
+            with naming(name):
                 check_processes(point, point.options)
+                check_queries(model, point.options, 'teacher')
+        check_channels(self.student, model)
         self._pixels = pixels_of_both(self.student.data_preprocessor, model.data_preprocessor)
         self._check_shapes(model)
 
     def _check_shapes(self, teacher: nn.Module) -> None:
         """Compares both models' levels on a blank image, so that a mismatch shows at once."""
         points = self.distillation.values()
-        shapes, size = probe(
-            (self.student, [point.options.student_tap for point in points]),
-            (teacher, [point.options.teacher_tap for point in points]),
-        )
+        try:
+            shapes, size = probe(
+                (self.student, [point.options.student_tap for point in points], True),
+                (teacher, [point.options.teacher_tap for point in points], False),
+            )
+        except ProbeError as error:
+            # A tap that needs annotations: the first training step checks it.
+            for name, point in self.distillation.items():
+                if point.options.strides is not None:
+                    raise DistillationError(
+                        f'point {name!r}: a blank image could not be run through both models to '
+                        f'find the strides; use student_levels and teacher_levels. {error}'
+                    ) from error
+            return
         for name, point in self.distillation.items():
-            with _naming(name):
-                if shapes is None:
-                    # A tap that needs annotations: the first training step checks it.
-                    if point.options.strides is not None:
-                        raise DistillationError(
-                            'a blank image could not be run through both models to find '
-                            'the strides; use student_levels and teacher_levels.'
-                        )
-                    continue
+            with naming(name):
                 student_levels = shapes[0][point.options.student_tap]
                 teacher_levels = shapes[1][point.options.teacher_tap]
                 if not teacher_levels:
-                    raise not_called('teacher', point.options.teacher)
+                    raise teacher_not_called(teacher, point.options.teacher_tap)
                 if point.options.strides is not None:
                     point.match_strides('teacher', teacher_levels, size)
+                point.check_batch(teacher_levels, 'teacher', BATCH_SIZE)
                 if student_levels:  # else called with annotations only, or never
+                    point.check_batch(student_levels, 'student', BATCH_SIZE)
                     point.check(
                         point.select(student_levels, 'student'),
                         point.select(teacher_levels, 'teacher'),
@@ -218,6 +239,15 @@ class Distiller(StudentNames, BaseModel):
                 f'{part}: {len(fitting)} of {len(mine)} tensors inherited from the teacher',
                 logger='current',
             )
+
+    def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
+        """Passes over the tensors of points that are left out for want of a teacher."""
+        points = f'{prefix}distillation.'
+        if self._left_out or not self._plans:
+            for key in [x for x in state_dict if x.startswith(points)]:
+                if key.removeprefix(points).split('.')[0] not in self.distillation:
+                    del state_dict[key]
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     # Running
 
@@ -261,7 +291,7 @@ class Distiller(StudentNames, BaseModel):
         if extractors:
             teacher_records = self.run_teacher(inputs, data_samples, regions)
         for name, point in self.distillation.items():
-            with _naming(name):
+            with naming(name):
                 options = point.options
                 students = outputs(student_records[options.student], options.student, 'student')
                 teachers = outputs(teacher_records[options.teacher_tap], options.teacher, 'teacher')
@@ -356,12 +386,3 @@ def _with_preprocessor(student: dict, data_preprocessor: dict | None) -> dict:
             level=logging.WARNING,
         )
     return {'data_preprocessor': data_preprocessor, **student}
-
-
-@contextmanager
-def _naming(point: str) -> Iterator[None]:
-    """Puts a point's name before the message of an error in its levels."""
-    try:
-        yield
-    except DistillationError as error:
-        raise DistillationError(f'point {point!r}: {error}') from error

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ..diffusion import Standardization
 from ..errors import DistillationError
+from ..taps import outputs_queries
 from .point_options import PointOptions
 
 
@@ -31,9 +32,36 @@ def check_tokens(levels: Sequence[Tensor], options: PointOptions, side: str) -> 
     if options.resize and any(x.dim() == 3 and not is_square(x.size(1)) for x in levels):
         raise DistillationError(
             f'the {side} tap {getattr(options, side)!r} outputs {levels[0].size(1)} tokens, which '
-            'are no square map and cannot be resized. Is one a class token? Tap a module after '
-            'which there is none, or one that outputs a map.'
+            'are no square map and cannot be resized. Is one a class token? Leave it out by '
+            'drop_tokens=1, or tap a module that outputs a map.'
         )
+
+
+def check_queries(model: nn.Module, options: PointOptions, side: str) -> None:
+    """Queries are compared only by one who says that those of both models correspond."""
+    path = getattr(options, side)
+    if options.queries is None and outputs_queries(model, path):
+        raise DistillationError(
+            f'the {side} tap {path!r} of {type(model).__name__} outputs something per query, and '
+            "the student's query i does not look for what the teacher's query i does. Tap what "
+            'comes before the queries, such as the neck, the encoder or the pixel decoder; if they '
+            "correspond, as where the student inherits the teacher's, say queries='index'."
+        )
+
+
+def check_batch(
+    levels: Sequence[Tensor], options: PointOptions, side: str, batch_size: int
+) -> None:
+    """The first dimension of what a tap outputs is the batch, unless it is of regions."""
+    for level in levels:
+        if options.regions is None and (level.dim() == 0 or level.size(0) != batch_size):
+            raise DistillationError(
+                f'the {side} tap {getattr(options, side)!r} outputs a tensor of shape '
+                f'{tuple(level.shape)} for {batch_size} images, which does not begin with the '
+                'batch. Taps in RoI heads need regions=, the path of the RoI extractor; of a '
+                'decoder that stacks the outputs of its layers, and of a block that cuts the '
+                'image into windows, tap a layer, or the block around them.'
+            )
 
 
 def check_stride(

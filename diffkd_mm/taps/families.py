@@ -1,7 +1,8 @@
 """All that is special to a package's models: where a new family of models is added.
 
 ``run_model`` knows how deep a model must be run for taps in its backbone, neck or heads,
-``roi_forward`` how MMDetection's RoI heads run on given regions.
+``roi_forward`` how MMDetection's RoI heads run on given regions, ``outputs_queries`` which modules
+output something per query.
 """
 
 import inspect
@@ -43,6 +44,16 @@ def _is_dense_head(model: nn.Module, head: nn.Module) -> bool:
         return False
     required = _required_parameters(head.forward)
     return len(required) == 1 or required[1:] == ['batch_data_samples']
+
+
+def outputs_queries(model: nn.Module, path: str) -> bool:
+    """Whether a module outputs a value per query: of DETRs, Sparse R-CNN and MaskFormers."""
+    name, *_ = path.split('.')
+    if hasattr(model, 'forward_transformer'):  # DETRs
+        return name in ('decoder', 'bbox_head')
+    if name == 'roi_head':  # Sparse R-CNN and its kin, of learned proposals
+        return hasattr(model.roi_head, 'proposal_feature_channel')
+    return hasattr(_head_of(model, path), 'num_queries') and 'pixel_decoder' not in path
 
 
 def _required_parameters(function: Callable) -> list[str]:

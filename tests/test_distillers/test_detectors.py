@@ -151,7 +151,7 @@ def test_loss_that_misses_the_ground_truth():
 def test_taps_in_a_transformer(head):
     """The teacher runs as far as its `mode='tensor'`, with the sizes of the images."""
     cfg = detector(DETECTORS[14][0])
-    point = dict(student=head, teacher=head, loss=dict(type='MSELoss'))
+    point = dict(student=head, teacher=head, loss=dict(type='MSELoss'), queries='index')
     if head == 'decoder':  # its second and third output are the reference points
         point.update(student_levels=[0], teacher_levels=[0])
     log = train_step(build(cfg, cfg, queries=point), tiny.batch(2, 128))

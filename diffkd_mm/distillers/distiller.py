@@ -26,6 +26,7 @@ from ..taps import (
 from .point import DistillationPoint
 from .point_options import PointOptions
 from .preprocessing import Pixels, convert_images, pixels_of_both
+from .reach import log_reach
 from .student_names import StudentNames
 from .teacher import FrozenTeacher
 
@@ -50,6 +51,8 @@ class Distiller(StudentNames, BaseModel):
             initialised from the teacher's where names and shapes agree. Defaults to none.
         data_preprocessor (dict, optional): The student's, where a config keeps it outside of the
             model, as MMPretrain's do.
+        pretrained (None): Set by MMSegmentation's ``init_model``, which means a segmentor.
+        train_cfg (None): Likewise. The student's own are in its config.
 
     Raises:
         DistillationError: If a part of the config is wrong; the message names it.
@@ -64,7 +67,13 @@ class Distiller(StudentNames, BaseModel):
         points: dict | None = None,
         inherit: Sequence[str] = (),
         data_preprocessor: dict | None = None,
+        pretrained: None = None,
+        train_cfg: None = None,
     ) -> None:
+        if pretrained is not None or train_cfg is not None:
+            raise DistillationError(
+                'pretrained and train_cfg are options of the student: student=dict(…).'
+            )
         student = dict(student)
         if data_preprocessor is not None:
             student.setdefault('data_preprocessor', data_preprocessor)
@@ -79,6 +88,7 @@ class Distiller(StudentNames, BaseModel):
                 raise DistillationError(f'teacher={teacher!r}: it needs a config and a checkpoint.')
             check_options(teacher, FrozenTeacher, 'teacher')
             self.teacher = FrozenTeacher(**teacher)
+        self._reach_is_logged = False
         self.inherit = [inherit] if isinstance(inherit, str) else inherit
         # Of student and teacher, once there is one.
         self._pixels: tuple[Pixels | None, Pixels | None] | None = None
@@ -214,6 +224,10 @@ class Distiller(StudentNames, BaseModel):
                 logger='current',
             )
 
+    def _dump_init_info(self) -> None:
+        """Logs how the student's parameters were initialised, as for the student alone."""
+        self.student._dump_init_info()
+
     # Running
 
     def forward(self, inputs: Tensor, data_samples: list | None = None, mode: str = 'tensor'):
@@ -254,16 +268,20 @@ class Distiller(StudentNames, BaseModel):
             teacher_records = self.run_teacher(inputs, data_samples, regions)
         for name, point in self.distillation.items():
             with _naming(name):
+                student_tensors = outputs(
+                    student_records[point.options.student], point.options.student, 'student'
+                )
                 point_losses = point(
-                    outputs(
-                        student_records[point.options.student], point.options.student, 'student'
-                    ),
+                    student_tensors,
                     outputs(
                         teacher_records[point.options.teacher_tap], point.options.teacher, 'teacher'
                     ),
                     data_samples,
                 )
             losses.update({f'{name}.{key}': value for key, value in point_losses.items()})
+            if not self._reach_is_logged and torch.is_grad_enabled():
+                log_reach(self.student, point, student_tensors, point_losses)
+        self._reach_is_logged |= torch.is_grad_enabled()
         return losses
 
     @torch.no_grad()

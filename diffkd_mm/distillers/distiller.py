@@ -78,6 +78,7 @@ class Distiller(StudentNames, BaseModel):
         if data_preprocessor is not None:
             student.setdefault('data_preprocessor', data_preprocessor)
         student_model = MMENGINE_MODELS.build(student)
+        _refuse_semi_supervised(student_model, 'student')
         super().__init__(data_preprocessor=student_model.data_preprocessor)
         self.student = student_model
         self.teacher: FrozenTeacher | None = None
@@ -141,8 +142,10 @@ class Distiller(StudentNames, BaseModel):
             DistillationError: If teacher, checkpoint and points do not fit together.
         """
         super().init_weights()
-        self.build_teacher()
-        if self.inherit:
+        # The averaged copy in a semi-supervised detector is frozen and needs none.
+        if any(parameter.requires_grad for parameter in self.student.parameters()):
+            self.build_teacher()
+        if self.inherit and self.teacher.model is not None:
             self._inherit()
 
     def build_teacher(self) -> None:
@@ -167,6 +170,7 @@ class Distiller(StudentNames, BaseModel):
         Raises:
             DistillationError: If a point does not fit.
         """
+        _refuse_semi_supervised(model, 'teacher')
         self.teacher.model = model.eval().requires_grad_(False)
         for name, point in self.distillation.items():
             check_tap(model, point.options.teacher, f'point {name!r}, teacher tap')
@@ -351,6 +355,21 @@ class Distiller(StudentNames, BaseModel):
         if self.teacher is not None:
             self.teacher.apply(fn)
         return super()._apply(fn, *args)
+
+
+def _refuse_semi_supervised(model: nn.Module, side: str) -> None:
+    if {'student', 'teacher'} <= {name for name, _ in model.named_children()}:
+        kind = type(model).__name__
+        advice = {
+            'student': f"Put the distiller inside: {kind} with detector=dict(type='diffkd_mm."
+            "Distiller', ...).",
+            'teacher': 'Give the config of its detector, and the weights of one of the two under '
+            "the detector's names.",
+        }
+        raise DistillationError(
+            f'the {side} is a {kind}, which holds a student and a teacher of its own. '
+            f'{advice[side]}'
+        )
 
 
 @contextmanager

@@ -7,13 +7,11 @@ import pytest
 import tiny
 import torch
 import torch.distributed as dist
-from mmdet.engine.hooks import MeanTeacherHook, SyncNormHook, YOLOXModeSwitchHook
+from mmdet.engine.hooks import SyncNormHook, YOLOXModeSwitchHook
 from mmengine.hooks import EMAHook, SyncBuffersHook
 from mmengine.model import MMDistributedDataParallel
 from mmpretrain.engine.hooks import DenseCLHook, PreciseBNHook
 from torch import nn
-
-from diffkd_mm.errors import DistillationError
 
 CONNECTOR_WITH_NORM = dict(
     type='DiffKDConnector', student_channels=16, teacher_channels=24, latent_channels=8

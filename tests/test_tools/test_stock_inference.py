@@ -1,5 +1,9 @@
 """The OpenMMLab packages' own ways to load a model, with a distillation's config and checkpoint."""
 
+import runpy
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import tiny
@@ -9,6 +13,7 @@ from mmengine.config import Config, ConfigDict
 from mmpretrain.apis import ImageClassificationInferencer, get_model
 from mmseg.apis import init_model
 
+from diffkd_mm.checkpoints.student_config import student_config
 from diffkd_mm.errors import DistillationError
 
 IMAGE = np.zeros((64, 64, 3), np.uint8)
@@ -29,6 +34,7 @@ def detection(folder):
     cfg = tiny.training(folder, folder / 'gone.pth')
     keys = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')
     cfg.test_dataloader.dataset.pipeline[-1].meta_keys = keys
+    cfg.custom_hooks = [dict(type='diffkd_mm.WarmStartHook', num_iters=1)]
     cfg.visualizer = dict(type='DetLocalVisualizer', name='visualizer')
     return saved(folder, cfg)
 
@@ -52,6 +58,47 @@ def test_det_inferencer(tmp_path, by_config):
     inferencer = DetInferencer(config if by_config else None, checkpoint, device='cpu')
     assert loads(inferencer.model, student)
     assert len(inferencer(IMAGE, no_save_vis=True)['predictions'][0]['scores']) > 0
+
+
+def export(checkpoint, out, monkeypatch):
+    tool = Path(__file__).parents[2] / 'tools/model_converters/export_student.py'
+    monkeypatch.setattr(sys, 'argv', ['export_student.py', str(checkpoint), str(out)])
+    runpy.run_path(str(tool), run_name='__main__')
+    return torch.load(out, weights_only=True)['meta']
+
+
+def test_exported_student_needs_no_other_file(tmp_path, monkeypatch):
+    """Its config is the student's, without the distillation and without this package."""
+    _, checkpoint, student = detection(tmp_path)
+    meta = export(checkpoint, tmp_path / 'student.pth', monkeypatch)
+    assert 'Distiller' not in meta['cfg'] and 'gone.pth' not in meta['cfg']
+    inferencer = DetInferencer(weights=str(tmp_path / 'student.pth'), device='cpu')
+    assert type(inferencer.model) is type(student) and loads(inferencer.model, student)
+    assert len(inferencer(IMAGE, no_save_vis=True)['predictions'][0]['scores']) > 0
+
+
+def test_package_is_imported_where_the_student_needs_it(tmp_path):
+    cfg = distillation(dict(type='diffkd_mm.MobileNet'), 'mmpretrain', 'head.fc')
+    cfg.custom_imports.imports = ['diffkd_mm', 'mine']
+    cfg.data_preprocessor = dict(mean=[1.0], std=(1.0, -2.5e-3))
+    text = student_config(dict(meta=dict(cfg=cfg.pretty_text)))
+    written = Config.fromstring(text.replace("'mine'", "'diffkd_mm.losses'"), '.py')
+    assert written.custom_imports.imports == ['diffkd_mm', 'diffkd_mm.losses']
+    assert written.model == dict(
+        type='diffkd_mm.MobileNet', data_preprocessor=cfg.data_preprocessor
+    )
+
+
+@pytest.mark.parametrize(
+    'text',
+    ['model = open("{}", "w")', 'model = dict(type=[open("{}", "w")])', 'import os', 'model', None],
+)
+def test_a_checkpoints_config_runs_no_code(tmp_path, monkeypatch, text):
+    path = tmp_path / 'ran'
+    meta = dict(cfg=text and text.format(path))
+    torch.save(dict(state_dict=dict(a=torch.ones(1)), meta=meta), tmp_path / 'epoch.pth')
+    exported = export(tmp_path / 'epoch.pth', tmp_path / 'student.pth', monkeypatch)
+    assert 'cfg' not in exported and not path.exists()
 
 
 def distillation(student, scope, point):

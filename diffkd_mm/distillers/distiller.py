@@ -313,7 +313,19 @@ class Distiller(StudentNames, BaseModel):
             for point in self.distillation.values()
             if point.options.regions is None or regions is not None
         ]
-        return run_to_taps(self.teacher.model, taps, images, data_samples, regions)
+        try:
+            return run_to_taps(self.teacher.model, taps, images, data_samples, regions)
+        except (DistillationError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:
+            points = ', '.join(
+                f'point {name!r}: teacher tap {point.options.teacher!r}'
+                for name, point in self.distillation.items()
+            )
+            raise DistillationError(
+                f'{points}: the teacher, a {type(self.teacher.model).__name__}, cannot be run for '
+                f'it, neither as a whole nor for predicting: {type(error).__name__}: {error}'
+            ) from error
 
     def teacher_losses(self, inputs: Tensor, data_samples: list | None = None) -> dict[str, Tensor]:
         """The connectors' losses that need the teacher alone, for a warm start of the denoisers.

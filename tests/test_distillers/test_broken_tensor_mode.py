@@ -103,6 +103,7 @@ def san():
     cfg.text_encoder.update(
         embed_dims=16, num_layers=1, num_heads=2, mlp_ratio=1, output_dims=16, templates=['a {}']
     )
+    cfg.text_encoder.cache_feature = False  # the weights are set after the first run
     cfg.text_encoder.vocabulary = [f'class {i}' for i in range(19)]
     head = cfg.decode_head
     head.num_classes = 19

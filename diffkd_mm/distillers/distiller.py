@@ -26,6 +26,7 @@ from ..taps import (
 from .point_building import build_points, naming, plan_points, teacher_not_called
 from .point_checks import check_processes, check_queries
 from .preprocessing import Pixels, check_channels, convert_images, pixels_of_both
+from .reach import log_reach
 from .student_names import StudentNames
 from .teacher import FrozenTeacher
 
@@ -50,6 +51,8 @@ class Distiller(StudentNames, BaseModel):
             initialised from the teacher's where names and shapes agree. Defaults to none.
         data_preprocessor (dict, optional): The student's, where a config keeps it outside of the
             model, as MMPretrain's do.
+        pretrained (None): Set by MMSegmentation's ``init_model``, which means a segmentor.
+        train_cfg (None): Likewise. The student's own are in its config.
 
     Raises:
         DistillationError: If a part of the config is wrong; the message names it.
@@ -64,8 +67,15 @@ class Distiller(StudentNames, BaseModel):
         points: dict | None = None,
         inherit: Sequence[str] = (),
         data_preprocessor: dict | None = None,
+        pretrained: None = None,
+        train_cfg: None = None,
     ) -> None:
+        if pretrained is not None or train_cfg is not None:
+            raise DistillationError(
+                'pretrained and train_cfg are options of the student: student=dict(…).'
+            )
         student_model = MMENGINE_MODELS.build(_with_preprocessor(student, data_preprocessor))
+        _refuse_semi_supervised(student_model, 'student')
         super().__init__(data_preprocessor=student_model.data_preprocessor)
         self.student = student_model
         self.teacher: FrozenTeacher | None = None
@@ -76,6 +86,7 @@ class Distiller(StudentNames, BaseModel):
                 raise DistillationError(f'teacher={teacher!r}: it needs a config and a checkpoint.')
             check_options(teacher, FrozenTeacher, 'teacher')
             self.teacher = FrozenTeacher(**teacher)
+        self._reach_is_logged = False
         self.inherit = [inherit] if isinstance(inherit, str) else inherit
         # Of student and teacher, once there is one.
         self._pixels: tuple[Pixels | None, Pixels | None] | None = None
@@ -144,8 +155,10 @@ class Distiller(StudentNames, BaseModel):
             DistillationError: If teacher, checkpoint and points do not fit together.
         """
         super().init_weights()
-        self.build_teacher()
-        if self.inherit:
+        # The averaged copy in a semi-supervised detector is frozen and needs none.
+        if any(parameter.requires_grad for parameter in self.student.parameters()):
+            self.build_teacher()
+        if self.inherit and self.teacher.model is not None:
             self._inherit()
 
     def build_teacher(self) -> None:
@@ -174,6 +187,7 @@ class Distiller(StudentNames, BaseModel):
         Raises:
             DistillationError: If a point does not fit.
         """
+        _refuse_semi_supervised(model, 'teacher')
         self.teacher.model = model.eval().requires_grad_(False)
         self._build_points(model)
         for name, point in self.distillation.items():
@@ -249,6 +263,10 @@ class Distiller(StudentNames, BaseModel):
                     del state_dict[key]
         super()._load_from_state_dict(state_dict, prefix, *args)
 
+    def _dump_init_info(self) -> None:
+        """Logs how the student's parameters were initialised, as for the student alone."""
+        self.student._dump_init_info()
+
     # Running
 
     def forward(self, inputs: Tensor, data_samples: list | None = None, mode: str = 'tensor'):
@@ -299,6 +317,9 @@ class Distiller(StudentNames, BaseModel):
                 if point.balance is not None:
                     point_losses |= point.balance(own, point_losses['loss_kd'], students)
             losses.update({f'{name}.{key}': value for key, value in point_losses.items()})
+            if not self._reach_is_logged and torch.is_grad_enabled():
+                log_reach(self.student, point, students, point_losses)
+        self._reach_is_logged |= torch.is_grad_enabled()
         return losses
 
     @torch.no_grad()
@@ -326,7 +347,19 @@ class Distiller(StudentNames, BaseModel):
             for point in self.distillation.values()
             if point.options.regions is None or regions is not None
         ]
-        return run_to_taps(self.teacher.model, taps, images, data_samples, regions)
+        try:
+            return run_to_taps(self.teacher.model, taps, images, data_samples, regions)
+        except (DistillationError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:
+            points = ', '.join(
+                f'point {name!r}: teacher tap {point.options.teacher!r}'
+                for name, point in self.distillation.items()
+            )
+            raise DistillationError(
+                f'{points}: the teacher, a {type(self.teacher.model).__name__}, cannot be run for '
+                f'it, neither as a whole nor for predicting: {type(error).__name__}: {error}'
+            ) from error
 
     def teacher_losses(self, inputs: Tensor, data_samples: list | None = None) -> dict[str, Tensor]:
         """The connectors' losses that need the teacher alone, for a warm start of the denoisers.
@@ -386,3 +419,18 @@ def _with_preprocessor(student: dict, data_preprocessor: dict | None) -> dict:
             level=logging.WARNING,
         )
     return {'data_preprocessor': data_preprocessor, **student}
+
+
+def _refuse_semi_supervised(model: nn.Module, side: str) -> None:
+    if {'student', 'teacher'} <= {name for name, _ in model.named_children()}:
+        kind = type(model).__name__
+        advice = {
+            'student': f"Put the distiller inside: {kind} with detector=dict(type='diffkd_mm."
+            "Distiller', ...).",
+            'teacher': 'Give the config of its detector, and the weights of one of the two under '
+            "the detector's names.",
+        }
+        raise DistillationError(
+            f'the {side} is a {kind}, which holds a student and a teacher of its own. '
+            f'{advice[side]}'
+        )

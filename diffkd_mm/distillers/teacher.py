@@ -176,5 +176,19 @@ class FrozenTeacher:
         if self.model is not None:
             self.model._apply(fn)
 
+    def named_parameters(self) -> None:
+        """Refuses to be averaged into: what asks for it is a hook of semi-supervised detectors.
+
+        Raises:
+            DistillationError: Always.
+        """
+        raise DistillationError(
+            'MeanTeacherHook averages a student into a teacher of its own kind, and the teacher of '
+            'a distiller is frozen. Remove the hook; in a semi-supervised detector put the '
+            "distiller inside: detector=dict(type='diffkd_mm.Distiller', ...)."
+        )
+
+    state_dict = named_parameters
+
     def __deepcopy__(self, memo: dict) -> 'FrozenTeacher':
         return self

@@ -28,6 +28,18 @@ def run_model(
     return features
 
 
+def predict(model: nn.Module, inputs: Tensor, data_samples: list | None) -> None:
+    """Runs the whole model as for predicting, without touching the data samples.
+
+    A segmentor's sliding window is left out: it would run the model on parts of the image.
+    """
+    samples = [type(sample)(metainfo=sample.metainfo) for sample in data_samples or ()]
+    if hasattr(model, 'encode_decode'):
+        model.encode_decode(inputs, [sample.metainfo for sample in samples])
+    else:
+        model(inputs, samples, mode='predict')
+
+
 def _head_of(model: nn.Module, path: str) -> nn.Module | None:
     """The head that a tapped module belongs to; None for backbone and neck."""
     name, *rest = path.split('.')

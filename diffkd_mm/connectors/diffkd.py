@@ -25,6 +25,7 @@ class DiffKDLevel(nn.Module):
         student_channels: int,
         teacher_channels: int,
         latent_channels: int | None,
+        autoencoder: dict,
         denoiser: dict,
         noise_adapter: dict | None,
         output_projection: bool,
@@ -46,10 +47,10 @@ class DiffKDLevel(nn.Module):
         if latent_channels is not None:
             self.autoencoder = build_model(
                 dict(
-                    type='LinearAutoencoder',
                     in_channels=teacher_channels,
                     latent_channels=channels,
                     norm_cfg=norm_cfg,
+                    **autoencoder,
                 )
             )
         network = dict(channels=channels, norm_cfg=norm_cfg)
@@ -72,7 +73,8 @@ class DiffKDLevel(nn.Module):
             target = self.standardization(target)
         if self.autoencoder is not None:
             latent, reconstruction = self.autoencoder(target)
-            loss_ae = F.mse_loss(reconstruction.float(), target.float())
+            if reconstruction is not None:
+                loss_ae = F.mse_loss(reconstruction.float(), target.float())
             target = latent.detach()
         return target.float(), loss_ae
 
@@ -125,11 +127,18 @@ class DiffKDConnector(Connector):
         shared (bool): One set of modules for all levels. Defaults to False: one per level.
         latent_channels (int, optional): Channels C of the autoencoder's latent. Defaults to None,
             which means no autoencoder: C = C_t.
+        autoencoder (dict, optional): What makes the latent, if there is one. Defaults to
+            ``dict(type='LinearAutoencoder')``; ``PCAProjection`` and ``RandomProjection`` do not
+            learn.
         denoiser (dict, optional): Defaults to ``dict(type='BottleneckDenoiser')``; for vectors
             ``dict(type='VectorDenoiser')``.
         noise_adapter (dict, optional): Defaults to ``dict(type='NoiseAdapter')``; for vectors
             ``dict(type='VectorNoiseAdapter')``. None: no adapter and no noise (Table 11).
         num_inference_steps (int): Score evaluations N. Defaults to 5.
+        initial_timestep (int): Where the denoising begins, appendix B.1. Defaults to 500.
+        timestep_spacing (str): ``'leading'``, as in the authors' code: the first of five
+            evaluations is at t = 400; ``'trailing'``: it is at ``initial_timestep`` itself. See
+            :class:`DDIMSampler`. Defaults to ``'leading'``.
         output_projection (bool): 1×1 conv and norm after the denoising. Defaults to True, as in
             the authors' code.
         standardize (str, optional): ``'channel'`` or ``'scale'``: standardise the teacher feature
@@ -142,6 +151,9 @@ class DiffKDConnector(Connector):
             backward pass instead of being stored. Defaults to False.
         loss_diff_weight (float): λ1 of eq. 9. Defaults to 1.0.
         loss_ae_weight (float): λ2 of eq. 9. Defaults to 1.0.
+
+    Raises:
+        DistillationError: If there is an autoencoder and no ``latent_channels``.
     """
 
     def __init__(
@@ -151,9 +163,12 @@ class DiffKDConnector(Connector):
         num_levels: int | None = None,
         shared: bool = False,
         latent_channels: int | None = None,
+        autoencoder: dict | None = None,
         denoiser: dict | None = None,
         noise_adapter: dict | None = dict(type='NoiseAdapter'),  # noqa: B006  None means off
         num_inference_steps: int = 5,
+        initial_timestep: int = 500,
+        timestep_spacing: str = 'leading',
         output_projection: bool = True,
         standardize: str | None = None,
         kd_trains_denoiser: bool = True,
@@ -163,14 +178,23 @@ class DiffKDConnector(Connector):
         loss_ae_weight: float = 1.0,
     ) -> None:
         super().__init__(student_channels, teacher_channels, num_levels)
+        if autoencoder is not None and latent_channels is None:
+            raise DistillationError(
+                f'autoencoder={autoencoder} needs latent_channels, the channels of its latent.'
+            )
         self.loss_diff_weight = loss_diff_weight
         self.loss_ae_weight = loss_ae_weight
-        self.sampler = DDIMSampler(num_inference_steps)
+        self.sampler = DDIMSampler(
+            num_inference_steps,
+            initial_timestep=initial_timestep,
+            timestep_spacing=timestep_spacing,
+        )
         self.levels = nn.ModuleList(
             DiffKDLevel(
                 student_channels,
                 teacher_channels,
                 latent_channels,
+                autoencoder or dict(type='LinearAutoencoder'),
                 denoiser or dict(type='BottleneckDenoiser'),
                 noise_adapter,
                 output_projection,

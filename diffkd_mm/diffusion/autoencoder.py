@@ -2,6 +2,7 @@
 
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import DistillationError
@@ -68,7 +69,8 @@ class _FixedProjection(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, None]:
         """Maps (B, C_t, H, W) to a latent of shape (B, C, H, W); there is no reconstruction."""
-        return self.norm(torch.einsum('oc,bchw->bohw', self.matrix.to(x.dtype), x)), None
+        latent = F.linear(x.movedim(1, -1), self.matrix.to(x.dtype)).movedim(-1, 1)
+        return self.norm(latent), None
 
 
 @MODELS.register_module()

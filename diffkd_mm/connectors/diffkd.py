@@ -133,7 +133,8 @@ class DiffKDConnector(Connector):
         denoiser (dict, optional): Defaults to ``dict(type='BottleneckDenoiser')``; for vectors
             ``dict(type='VectorDenoiser')``.
         noise_adapter (dict, optional): Defaults to ``dict(type='NoiseAdapter')``; for vectors
-            ``dict(type='VectorNoiseAdapter')``. None: no adapter and no noise (Table 11).
+            ``dict(type='VectorNoiseAdapter')``. None: no adapter (Table 11) and, as in the
+            authors' code then, no noise.
         num_inference_steps (int): Score evaluations N. Defaults to 5.
         initial_timestep (int): Where the denoising begins, appendix B.1. Defaults to 500.
         timestep_spacing (str): ``'leading'``, as in the authors' code: the first of five

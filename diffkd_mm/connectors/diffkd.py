@@ -27,6 +27,7 @@ class DiffKDLevel(nn.Module):
         student_channels: int,
         teacher_channels: int,
         latent_channels: int | None,
+        autoencoder: dict,
         denoiser: dict,
         noise_adapter: dict | None,
         output_projection: bool,
@@ -48,10 +49,10 @@ class DiffKDLevel(nn.Module):
         if latent_channels is not None:
             self.autoencoder = build_model(
                 dict(
-                    type='LinearAutoencoder',
                     in_channels=teacher_channels,
                     latent_channels=channels,
                     norm_cfg=norm_cfg,
+                    **autoencoder,
                 )
             )
         network = dict(channels=channels, norm_cfg=norm_cfg)
@@ -74,7 +75,8 @@ class DiffKDLevel(nn.Module):
             target = self.standardization(target)
         if self.autoencoder is not None:
             latent, reconstruction = self.autoencoder(target)
-            loss_ae = F.mse_loss(reconstruction.float(), target.float())
+            if reconstruction is not None:
+                loss_ae = F.mse_loss(reconstruction.float(), target.float())
             target = latent.detach()
         return target.float(), loss_ae
 
@@ -129,11 +131,19 @@ class DiffKDConnector(Connector):
         shared (bool): One set of modules for all levels. Defaults to False: one per level.
         latent_channels (int, optional): Channels C of the autoencoder's latent. Defaults to None,
             which means no autoencoder: C = C_t.
+        autoencoder (dict, optional): What makes the latent, if there is one. Defaults to
+            ``dict(type='LinearAutoencoder')``; ``PCAProjection`` and ``RandomProjection`` do not
+            learn.
         denoiser (dict, optional): Its ``type`` defaults to ``'BottleneckDenoiser'``, for vectors
             to ``'VectorDenoiser'``.
         noise_adapter (dict, optional): Its ``type`` defaults to ``'NoiseAdapter'``, for vectors to
-            ``'VectorNoiseAdapter'``. None: no adapter and no noise (Table 11).
+            ``'VectorNoiseAdapter'``. None: no adapter (Table 11) and, as in the authors' code
+            then, no noise.
         num_inference_steps (int): Score evaluations N. Defaults to 5.
+        initial_timestep (int): Where the denoising begins, appendix B.1. Defaults to 500.
+        timestep_spacing (str): ``'leading'``, as in the authors' code: the first of five
+            evaluations is at t = 400; ``'trailing'``: it is at ``initial_timestep`` itself. See
+            :class:`DDIMSampler`. Defaults to ``'leading'``.
         output_projection (bool): 1×1 conv and norm after the denoising. Defaults to True, as in
             the authors' code.
         standardize (str, optional): ``'channel'`` or ``'scale'``: standardise the teacher feature
@@ -152,7 +162,8 @@ class DiffKDConnector(Connector):
             adapter are by default. Found by the distiller. Defaults to False.
 
     Raises:
-        DistillationError: If a number of channels is left open, or does not fit the levels.
+        DistillationError: If a number of channels is left open, or does not fit the levels, or
+            there is an autoencoder and no ``latent_channels``.
         ValueError: If nothing would train the denoiser.
     """
 
@@ -163,9 +174,12 @@ class DiffKDConnector(Connector):
         num_levels: PositiveInt | None = None,
         shared: bool = False,
         latent_channels: PositiveInt | None = None,
+        autoencoder: dict | None = None,
         denoiser: dict | None = None,
         noise_adapter: dict | None = dict(),  # noqa: B006, C408  None means off
         num_inference_steps: PositiveInt = 5,
+        initial_timestep: PositiveInt = 500,
+        timestep_spacing: Literal['leading', 'trailing'] = 'leading',
         output_projection: bool = True,
         standardize: Literal['channel', 'scale'] | None = None,
         kd_trains_denoiser: bool = True,
@@ -181,9 +195,17 @@ class DiffKDConnector(Connector):
                 'loss_diff_weight=0 with kd_trains_denoiser=False: nothing trains the denoiser. '
                 'Set kd_trains_denoiser=True.'
             )
+        if autoencoder is not None and latent_channels is None:
+            raise DistillationError(
+                f'autoencoder={autoencoder} needs latent_channels, the channels of its latent.'
+            )
         self.loss_diff_weight = loss_diff_weight
         self.loss_ae_weight = loss_ae_weight
-        self.sampler = DDIMSampler(num_inference_steps)
+        self.sampler = DDIMSampler(
+            num_inference_steps,
+            initial_timestep=initial_timestep,
+            timestep_spacing=timestep_spacing,
+        )
         channels = list(zip(self.student_channels, self.teacher_channels))
         if shared and len(set(channels)) > 1:
             raise DistillationError(
@@ -202,6 +224,7 @@ class DiffKDConnector(Connector):
                 student,
                 teacher,
                 latent_channels,
+                autoencoder or dict(type='LinearAutoencoder'),
                 denoiser,
                 noise_adapter,
                 output_projection,

@@ -1,6 +1,6 @@
 """The mathematics of DiffKD in plain PyTorch."""
 
-from .autoencoder import LinearAutoencoder
+from .autoencoder import LinearAutoencoder, PCAProjection, RandomProjection
 from .ddim import DDIMSampler
 from .denoisers import BottleneckDenoiser, VectorDenoiser
 from .noise_adapter import NoiseAdapter, ScheduledNoise, VectorNoiseAdapter
@@ -12,6 +12,8 @@ __all__ = [
     'DDIMSampler',
     'LinearAutoencoder',
     'NoiseAdapter',
+    'PCAProjection',
+    'RandomProjection',
     'ScheduledNoise',
     'Standardization',
     'UNetDenoiser',

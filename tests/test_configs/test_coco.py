@@ -229,7 +229,7 @@ def student():
         *(f'baselines/retinanet_r50_x101_{x}' for x in ('fitnet', 'fgd', 'pkd', 'cwd')),
         *(f'ablations/retinanet_r50_r101_{x}' for x in ('all_plain', 'all_diffkd')),
         'ablations/retinanet_r50_r101_diffkd_1x_unet',
-        'ablations/retinanet_r50_x101_diffkd_inherit',
+        *(f'ablations/retinanet_r50_x101_diffkd_{x}' for x in ('inherit', 'start500', 'fgd')),
     ],
 )
 def test_step_of_baselines_and_ablations(name, student, tmp_path):

@@ -199,7 +199,7 @@ NETWORKS = {  # name: config in configs/_base_/models, network
     ),
     'WRN-40-1 of the CRD benchmark': ('cifar/wrn40_1', partial(wide_resnet, blocks=6, factor=1)),
     'WRN-40-2 of the CRD benchmark': ('cifar/wrn40_2', partial(wide_resnet, blocks=6, factor=2)),
-    'VGG-8 of the CRD benchmark': ('cifar/vgg8', partial(vgg, convs=1)),
+    'VGG-8 of the CRD benchmark': ('cifar/vgg13', partial(vgg, convs=1)),
     'VGG-13 of the CRD benchmark': ('cifar/vgg13', partial(vgg, convs=2)),
     'MobileNetV2 of the CRD benchmark': ('cifar/mobilenet_v2', mobilenet_v2),
     'ShuffleNetV1 of the CRD benchmark': ('cifar/shufflenet_v1', shufflenet_v1),
@@ -225,7 +225,11 @@ def draw(name):
 
 
 def our_config(name):
-    return Config.fromfile(ROOT / 'configs' / '_base_' / 'models' / f'{NETWORKS[name][0]}.py').model
+    path = ROOT / 'configs' / '_base_' / 'models' / f'{NETWORKS[name][0]}.py'
+    model = Config.fromfile(path).model
+    if name.startswith('VGG-8'):  # no config has it
+        model.backbone.depth = 8
+    return model
 
 
 def classifier(backbone, classes, channels):

@@ -36,6 +36,8 @@ BASELINES = {
     'baselines/deeplabv3_r18_r101_fitnet': dict(type='MSELoss', loss_weight=1.0),
     'baselines/deeplabv3_r18_r101_cirkd': dict(type='KLDivLoss', tau=1.0, loss_weight=1.0),
 }
+# CWD and CIRKD on the other students: the points of DeepLabV3-R18.
+OTHER_STUDENTS = [(name, method) for name in list(ROWS)[1:] for method in ('cwd', 'cirkd')]
 AUXILIARY = 'ablations/deeplabv3_r18_r101_diffkd_aux'
 CROP = (64, 128)
 
@@ -59,7 +61,14 @@ def teacher():
     return build(load('cityscapes/deeplabv3_r101').model)
 
 
-@pytest.mark.parametrize('name', [*ROWS, *STUDENTS, *BASELINES, AUXILIARY])
+def baseline(row, method):
+    return f'baselines/{row.removesuffix("_diffkd")}_{method}'
+
+
+@pytest.mark.parametrize(
+    'name',
+    [*ROWS, *STUDENTS, *BASELINES, AUXILIARY, *(baseline(*x) for x in OTHER_STUDENTS)],
+)
 def test_recipe(name):
     cfg = load(name)
     weight_decay = 2e-4 if 'mbv2' in name else 5e-4
@@ -106,6 +115,17 @@ def test_rows_differ_in_the_student_alone(name, student):
     assert all(cfg[key] == alone[key] for key in rest)
     pretrained = alone.model.backbone.init_cfg
     assert (pretrained is None) == ('scratch' in name)
+
+
+@pytest.mark.parametrize('row, method', OTHER_STUDENTS)
+def test_baselines_differ_in_the_student_alone(row, method):
+    cfg, main = load(baseline(row, method)), load(row)
+    reference = load(f'baselines/deeplabv3_r18_r101_{method}')
+    assert cfg.model.points == reference.model.points
+    assert cfg.model.student == main.model.student and cfg.model.teacher == main.model.teacher
+    if method == 'cirkd':  # the channels of its second point
+        head = cfg.model.student.decode_head
+        assert head.channels == cfg.model.points.embedding.loss.student_channels
 
 
 @pytest.mark.parametrize('name', [*ROWS, *BASELINES, AUXILIARY])

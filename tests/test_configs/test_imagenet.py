@@ -90,7 +90,7 @@ def read(path):
 
 
 def load(name):
-    folders = (FOLDER, FOLDER / 'students', CONFIGS / 'ablations')
+    folders = (FOLDER, FOLDER / 'students', CONFIGS / 'ablations', CONFIGS / 'baselines')
     return deepcopy(read(next(x / f'{name}.py' for x in folders if (x / f'{name}.py').is_file())))
 
 
@@ -300,6 +300,57 @@ def test_ablations_differ_in_one_thing(name, change):
     for point in points:
         point.connector.update(change)
     assert cfg.to_dict() == main.to_dict()
+
+
+BASELINES = [(row, method) for row in ROWS for method in ('kd', 'dist')]
+BASELINES.append(('resnet18_resnet34_diffkd', 'mse'))
+BASELINE_POINTS = dict(
+    kd=dict(logits=('head.fc', dict(type='KLDivLoss', tau=4.0, loss_weight=1.0))),
+    dist=dict(logits=('head.fc', dict(type='DISTLoss', loss_weight=2.0))),
+    mse=dict(feature=('backbone', dict(type='MSELoss', loss_weight=1.0))),
+)
+
+
+def load_baseline(row, method):
+    return load(row.removesuffix('diffkd') + method)
+
+
+@pytest.mark.parametrize('row, method', BASELINES)
+def test_baselines_differ_in_the_points(row, method):
+    cfg, main = load_baseline(row, method), load(row)
+    points, _ = cfg.model.pop('points'), main.model.pop('points')
+    ((name, (tap, loss)),) = BASELINE_POINTS[method].items()
+    assert list(points) == [name] and points[name].loss == loss
+    assert points[name].student == points[name].teacher == tap
+    connector = points[name].get('connector')
+    if method == 'mse':
+        assert connector == dict(type='ConvConnector', student_channels=512, teacher_channels=512)
+    else:
+        assert connector is None
+    # The labels' share is KD's alone.
+    weight = 0.9 if method == 'kd' else main.model.student.head.loss.get('loss_weight', 1.0)
+    assert cfg.model.student.head.loss.get('loss_weight', 1.0) == weight
+    for x in (cfg, main):
+        x.model.student.head.loss.pop('loss_weight', None)
+    assert {k: cfg[k] for k in main} == main.to_dict()
+
+
+@pytest.mark.parametrize('row, method', [*BASELINES[:2], BASELINES[-1], BASELINES[-3]])
+def test_step_of_baselines(row, method):
+    """Small networks here, losses and optimizer of the config; a row of each strategy."""
+    cfg = load_baseline(row, method)
+    cfg.data_preprocessor.num_classes = 4
+    cfg.model.student = small(loss=cfg.model.student.head.loss)
+    for point in cfg.model.points.values():
+        if 'connector' in point:
+            point.connector.update(student_channels=64, teacher_channels=64)
+    model = build(cfg)
+    model.use_teacher(small_teacher())
+    data = batch(32, num_classes=4, batch_size=4)
+    log = model.train().train_step(data, build_optim_wrapper(model, cfg.optim_wrapper))
+    (point,) = BASELINE_POINTS[method]
+    assert {key for key in log if 'loss' in key} == {'loss', f'{point}.loss_kd'}
+    assert all(torch.isfinite(value) for value in log.values())
 
 
 def zoo_accuracy(teacher):

@@ -9,6 +9,8 @@ converted by
 Trained with this config it has the students' schedule, which need not be its authors'.
 """
 
-_base_ = ['../_base_/models/deeplabv3_r101.py', '../_base_/cityscapes_40k.py']
-
-custom_imports = dict(imports=['diffkd_mm'], allow_failed_imports=False)
+_base_ = [
+    '../_base_/models/deeplabv3_r101.py',
+    '../_base_/cityscapes_40k.py',
+    '../_base_/runtime/cirkd.py',
+]

@@ -4,6 +4,7 @@ from .cirkd import CIRKDLoss
 from .cwd import CWDLoss
 from .fgd import FGDLoss
 from .logits import DISTLoss, KLDivLoss, pearson_correlation
+from .maskd import MasKDLoss, dice_coefficient
 from .mse import MSELoss, channel_attention, spatial_attention
 from .pkd import PKDLoss
 
@@ -14,8 +15,10 @@ __all__ = [
     'FGDLoss',
     'KLDivLoss',
     'MSELoss',
+    'MasKDLoss',
     'PKDLoss',
     'channel_attention',
+    'dice_coefficient',
     'pearson_correlation',
     'spatial_attention',
 ]

@@ -119,7 +119,7 @@ class FrozenTeacher:
             loaded = read_checkpoint_file(checkpoint, self.trust_checkpoint)
             weights = model_weights(loaded, checkpoint)
             if hasattr(model, 'backbone'):  # others, such as timm's, keep their own names
-                weights = convert_published(weights, checkpoint)
+                weights = convert_published(weights, checkpoint, model.backbone)
         except DistillationError as error:
             raise DistillationError(f'teacher: {error}') from error
         self._load(model, weights, checkpoint)

@@ -5,6 +5,7 @@ from .cosine import CosineLoss
 from .cwd import CWDLoss
 from .fgd import FGDLoss
 from .logits import DISTLoss, KLDivLoss, pearson_correlation
+from .maskd import MasKDLoss, dice_coefficient
 from .mse import MSELoss, channel_attention, spatial_attention
 from .pkd import PKDLoss
 from .wasserstein import WassersteinLoss
@@ -17,9 +18,11 @@ __all__ = [
     'FGDLoss',
     'KLDivLoss',
     'MSELoss',
+    'MasKDLoss',
     'PKDLoss',
     'WassersteinLoss',
     'channel_attention',
+    'dice_coefficient',
     'pearson_correlation',
     'spatial_attention',
 ]

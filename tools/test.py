@@ -16,6 +16,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint of the student or of the distillation')
     parser.add_argument('--work-dir', help='folder for the metrics')
+    parser.add_argument(
+        '--split',
+        choices=['test', 'val'],
+        default='test',
+        help="val: the config's val_dataloader and val_evaluator; default: test",
+    )
     parser.add_argument('--out', help='pickle file for the predictions')
     parser.add_argument('--show', action='store_true', help='show the predictions in a window')
     parser.add_argument('--show-dir', help='folder, within the work dir, for pictures')
@@ -56,6 +62,15 @@ def draw_predictions(cfg: Config, args: argparse.Namespace) -> None:
     hook.update(show=args.show, wait_time=args.wait_time)
 
 
+def use_validation_split(cfg: Config) -> None:
+    """Tests on what the training validates on."""
+    if not cfg.get('val_dataloader') or not cfg.get('val_evaluator'):
+        raise SystemExit('--split val needs val_dataloader and val_evaluator in the config.')
+    cfg.test_dataloader, cfg.test_evaluator = cfg.val_dataloader, cfg.val_evaluator
+    if not cfg.get('test_cfg'):
+        cfg.test_cfg = dict(type='TestLoop')
+
+
 def use_tta(cfg: Config) -> None:
     """Wraps the model and replaces the pipeline as the config's ``tta_*`` entries say."""
     if 'tta_model' not in cfg or 'tta_pipeline' not in cfg:
@@ -80,6 +95,8 @@ def main() -> None:
     args = parse_args()
     cfg = load_config(args)
     cfg.load_from = args.checkpoint
+    if args.split == 'val':
+        use_validation_split(cfg)
     if args.show or args.show_dir:
         draw_predictions(cfg, args)
     if args.tta:

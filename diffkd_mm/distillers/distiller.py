@@ -1,5 +1,6 @@
 """The distiller: a student that is trained beside a frozen teacher."""
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -66,10 +67,7 @@ class Distiller(StudentNames, BaseModel):
         inherit: Sequence[str] = (),
         data_preprocessor: dict | None = None,
     ) -> None:
-        student = dict(student)
-        if data_preprocessor is not None:
-            student.setdefault('data_preprocessor', data_preprocessor)
-        student_model = MMENGINE_MODELS.build(student)
+        student_model = MMENGINE_MODELS.build(_with_preprocessor(student, data_preprocessor))
         super().__init__(data_preprocessor=student_model.data_preprocessor)
         self.student = student_model
         self.teacher: FrozenTeacher | None = None
@@ -87,6 +85,10 @@ class Distiller(StudentNames, BaseModel):
         if (self.distillation or inherit) and self.teacher is None:
             raise DistillationError(
                 'points and inherit need a teacher: teacher=dict(config=…, checkpoint=…).'
+            )
+        if self.teacher is not None and not (self.distillation or inherit):
+            raise DistillationError(
+                'there is a teacher, but neither points nor inherit say what to learn from it.'
             )
         self.give_student_its_names()
 
@@ -339,6 +341,21 @@ class Distiller(StudentNames, BaseModel):
         if self.teacher is not None:
             self.teacher.apply(fn)
         return super()._apply(fn, *args)
+
+
+def _with_preprocessor(student: dict, data_preprocessor: dict | None) -> dict:
+    """A student's config with the data preprocessor of its own or, without one, that beside it."""
+    own = student.get('data_preprocessor')
+    if data_preprocessor is None:
+        return dict(student)
+    if own is not None and dict(own) != dict(data_preprocessor):
+        print_log(
+            'The data_preprocessor beside the model is not used: the student has one of its own, '
+            'which differs.',
+            logger='current',
+            level=logging.WARNING,
+        )
+    return {'data_preprocessor': data_preprocessor, **student}
 
 
 @contextmanager

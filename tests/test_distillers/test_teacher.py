@@ -60,7 +60,8 @@ def test_training_checkpoint_of_mmengine_is_safe(tmp_path, weights):
 
 
 def test_a_distilled_student_may_teach(tmp_path, teacher_checkpoint):
-    student = tiny.build(tiny.distiller(teacher_checkpoint, channels=24, points={}))
+    cfg = tiny.distiller(teacher_checkpoint, channels=24, points={})
+    student = tiny.build(dict(cfg, teacher=None))
     model = tiny.build(
         tiny.distiller(
             teacher_checkpoint,

@@ -8,9 +8,11 @@ from mmengine.runner import CheckpointLoader, checkpoint
 
 sys.path.insert(0, str(Path(__file__).parent))  # the tables
 
+import bad_commands  # noqa: E402
 import bad_files  # noqa: E402
+import bad_options  # noqa: E402
 
-ROWS = [*bad_files.ROWS]
+ROWS = [*bad_commands.ROWS, *bad_files.ROWS, *bad_options.ROWS]
 
 
 @pytest.fixture(autouse=True)

@@ -478,6 +478,6 @@ def test_the_tool_reads_safely(tmp_path):
         to_mmpretrain.main([str(path), out])
     to_mmpretrain.main([str(path), out, '--trust'])
     path.write_bytes(path.read_bytes()[:100_000])
-    with pytest.raises(SystemExit, match='to_mmpretrain: .* is it complete'):
+    with pytest.raises(SystemExit, match='to_mmpretrain: .* is cut off: its end is missing'):
         to_mmpretrain.main([str(path), out])
     assert torch.load(out)['meta']['num_classes'] == 100

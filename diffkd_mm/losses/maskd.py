@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import DistillationError
+from ..options import NonNegativeFloat, PositiveInt
 from ..registry import MODELS
 
 
@@ -40,6 +41,14 @@ class MasKDLoss(nn.Module):
     train them in 10,000 iterations before; here they learn beside the student, from which, and for
     which, no gradient comes. The value of the loss is the student's part alone.
 
+    .. code-block:: python
+
+        logits=dict(
+            student='decode_head.conv_seg',
+            teacher='decode_head.conv_seg',
+            loss=dict(type='MasKDLoss', channels=19),
+        )
+
     Args:
         channels (int): Channels of the logits, the number of classes.
         num_tokens (int): Number of tokens T, at least two. Defaults to 8, as for Cityscapes.
@@ -53,11 +62,11 @@ class MasKDLoss(nn.Module):
 
     def __init__(
         self,
-        channels: int,
-        num_tokens: int = 8,
+        channels: PositiveInt,
+        num_tokens: PositiveInt = 8,
         ignore_index: int = 255,
         align_corners: bool = True,
-        loss_weight: float = 1.0,
+        loss_weight: NonNegativeFloat = 1.0,
     ) -> None:
         super().__init__()
         if num_tokens < 2:

@@ -23,7 +23,7 @@ OMP_NUM_THREADS ?= 2
 OMP_WAIT_POLICY ?= passive
 export OMP_NUM_THREADS OMP_WAIT_POLICY
 
-.PHONY: help install demo test lint format clean
+.PHONY: help install demo test lint format hashes clean
 
 help:
 	@echo 'make demo      train and compare the small detectors (SEEDS="0 1 2" for three seeds)'
@@ -31,6 +31,7 @@ help:
 	@echo 'make install   install everything into $(VENV); the two above do so when needed'
 	@echo 'make lint      ruff check and ruff format --check'
 	@echo 'make format    let ruff fix and format the code'
+	@echo 'make hashes    after a change of requirements/constraints.txt (needs uv)'
 	@echo 'make clean     remove builds and caches (not $(VENV), data or work_dirs)'
 
 install:
@@ -55,6 +56,10 @@ lint: install
 format: install
 	$(RUN) -m ruff check --fix .
 	$(RUN) -m ruff format .
+
+hashes:
+	uv pip compile --no-deps --generate-hashes --universal --python-version 3.11 --no-annotate \
+		--custom-compile-command 'make hashes' -q -o requirements/hashes.txt requirements/constraints.txt
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .coverage

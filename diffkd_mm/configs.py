@@ -1,27 +1,47 @@
 """Configs of models, by path or as a package ships them, and the weights listed for them."""
 
 from mmengine.config import Config
-from mmengine.config.utils import ConfigParsingError
 from mmengine.hub import get_config
+from mmengine.utils import import_modules_from_strings
 
-from .errors import DistillationError
-
-# What MMEngine raises for a file that is missing or is none of its configs.
-_NO_CONFIG = (OSError, ImportError, SyntaxError, ValueError, AssertionError, ConfigParsingError)
+from .errors import DistillationError, first_line
 
 
-def load_config(config: str | dict) -> Config:
+def load_config(config: str | dict, where: str = 'teacher', options: dict | None = None) -> Config:
     """Loads a model's config.
 
     Args:
-        config (str | dict): Path of a config file, ``'package::path'`` for a config that an
-            OpenMMLab package ships, or a dict with the key ``model``.
+        config (str | dict): See :func:`read_config`, with the key ``model``.
+        where (str): What to call the place in the message. Defaults to ``'teacher'``.
+        options (dict, optional): See :func:`read_config`.
 
     Returns:
         Config: The config.
 
     Raises:
-        DistillationError: If there is no such config or it has no ``model``.
+        DistillationError: If there is no such config, it has no ``model`` or cannot be overridden.
+    """
+    cfg = read_config(config, where, options)
+    if not isinstance(cfg.get('model'), dict):
+        raise DistillationError(f"{where}: the config {config!r} has no 'model'.")
+    return cfg
+
+
+def read_config(config: str | dict, where: str, options: dict | None = None) -> Config:
+    """Reads a config and overrides it.
+
+    Args:
+        config (str | dict): Path of a config file, ``'package::path'`` for a config that an
+            OpenMMLab package ships, or a dict.
+        where (str): What to call the place in the message.
+        options (dict, optional): Values by dotted keys that override the config's, as
+            ``--cfg-options`` gives them.
+
+    Returns:
+        Config: The config.
+
+    Raises:
+        DistillationError: If there is no such config, or it cannot be overridden.
     """
     try:
         if isinstance(config, dict):
@@ -31,11 +51,24 @@ def load_config(config: str | dict) -> Config:
             cfg = Config.fromstring(f'_base_ = {config!r}', '.py')
         else:
             cfg = Config.fromfile(config)
-    except _NO_CONFIG as error:
-        raise DistillationError(f'teacher: cannot load the config {config!r}: {error}') from error
-    if 'model' not in cfg:
-        raise DistillationError(f"teacher: the config {config!r} has no 'model'.")
+    except Exception as error:  # a file of Python may fail as any program may
+        reason = first_line(error)
+        if isinstance(error, RecursionError):
+            reason = 'it inherits from itself'
+        raise DistillationError(f'{where}: cannot load the config {config!r}: {reason}') from error
+    if options:
+        _override(cfg, options)
     return cfg
+
+
+def _override(cfg: Config, options: dict) -> None:
+    """Overrides entries; MMEngine imports only the ``custom_imports`` that it reads in the file."""
+    try:
+        cfg.merge_from_dict(options)
+        if any(key.split('.')[0] == 'custom_imports' for key in options):
+            import_modules_from_strings(**cfg.custom_imports)
+    except Exception as error:
+        raise DistillationError(f'--cfg-options: {first_line(error)}') from error
 
 
 def zoo_checkpoint(config: str | dict) -> str:

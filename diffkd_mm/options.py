@@ -132,8 +132,14 @@ def build_part(cfg: Mapping, where: str) -> nn.Module:
             f"{where}: {cfg!r} must be a dict with the key 'type', such as dict(type='MSELoss')."
         )
     target = part_class(cfg)
-    if target is not None:
-        check_options(cfg, target, where)
+    if target is None:
+        near = difflib.get_close_matches(cfg['type'], MODELS.module_dict, n=1)
+        hint = f' Did you mean {near[0]!r}?' if near else ''
+        raise DistillationError(
+            f'{where}: no {cfg["type"]!r} is registered.{hint} One of your own must be imported by '
+            "custom_imports, another package's named with its scope, such as 'mmdet.L1Loss'."
+        )
+    check_options(cfg, target, where)
     try:
         return build_model(cfg)
     except (KeyError, TypeError, ValueError) as error:

@@ -1,6 +1,7 @@
 """The installer's decisions: what it caches, patches, skips and refuses. Nothing is installed."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / 'tools'))
 
 import install  # noqa: E402
-from installer import environment, mmcv_ops  # noqa: E402
+from installer import environment, mmcv_ops, wheel_cache  # noqa: E402
 from installer.environment import InstallError  # noqa: E402
 
 FACTS = mmcv_ops.Facts(
@@ -54,7 +55,7 @@ def test_wheel_key_holds_everything_the_ops_depend_on():
     ],
 )
 def test_cache_folder(env, folder):
-    assert mmcv_ops.cache_folder(env) == folder
+    assert wheel_cache.cache_folder(env) == folder
 
 
 @pytest.mark.parametrize(
@@ -135,7 +136,7 @@ def test_requirements_without_comments_and_in_normal_form(tmp_path):
 
 def test_every_requirement_has_a_tested_version():
     pins = environment.read_requirements([install.CONSTRAINTS])
-    wanted = {*environment.read_requirements(install.REQUIREMENTS), *mmcv_ops.BUILD_TOOLS}
+    wanted = {*environment.read_requirements(install.REQUIREMENTS), *install.BUILD_TOOLS}
     assert [name for name in sorted(wanted) if not pins.get(name)] == []
 
 
@@ -207,3 +208,123 @@ def test_nothing_is_run_when_nothing_changed(tmp_path, monkeypatch):
     monkeypatch.setattr(subprocess, 'Popen', pytest.fail)
     monkeypatch.setattr(subprocess, 'run', pytest.fail)
     install.install(venv)
+
+
+def test_every_pinned_package_has_hashes():
+    """Those of the same version; `make hashes` brings them up to date."""
+    pins = environment.read_requirements([install.CONSTRAINTS])
+    hashes = environment.read_hashes(install.HASHES)
+    assert hashes.keys() == pins.keys()
+    for name, requirement in hashes.items():
+        version = requirement.split()[0].partition('==')[2]
+        assert version == pins[name], name
+        assert requirement.count('--hash=sha256:') >= 1, name
+
+
+@pytest.fixture
+def commands(monkeypatch):
+    """What pip would be called with, and the requirements it would read."""
+    calls = []
+
+    def pip(venv, *args, failure, env=None):
+        args = list(map(str, args))
+        if '-r' in args:
+            args.append(Path(args[args.index('-r') + 1]).read_text())
+        calls.append(args)
+
+    monkeypatch.setattr(environment.Venv, 'pip', pip)
+    return calls
+
+
+def test_packages_are_installed_by_their_hashes(tmp_path, commands):
+    pins = environment.read_requirements([install.CONSTRAINTS])
+    hashes = environment.read_hashes(install.HASHES)
+    venv = fake_venv(tmp_path, f'rich-{pins["rich"]}', 'numpy-1.0')
+    install.install_packages(venv, pins, hashes)
+    install.install_torch(venv, pins, hashes)
+    tools, others, torch = commands
+    for command in commands:
+        assert '--require-hashes' in command and '--no-deps' in command
+    assert 'setuptools==' in tools[-1] and 'numpy==' in tools[-1]
+    names = set(re.findall(r'^([\w.-]+)==', others[-1], re.MULTILINE))
+    assert {'onedl-mmdetection', 'pytest', 'opencv-python-headless'} < names
+    assert not names & {'rich', 'torch', 'triton', 'onedl-mmcv', 'opencv-python', 'nvidia-nvtx'}
+    names = set(re.findall(r'^([\w.-]+)==', torch[-1], re.MULTILINE))
+    assert {'torch', 'torchvision', 'triton', 'nvidia-nvtx', 'cuda-toolkit'} < names
+
+
+def test_another_build_of_torch_on_demand(tmp_path, commands, monkeypatch):
+    monkeypatch.setenv('DIFFKD_MM_ANY_TORCH', '1')
+    install.install_torch(fake_venv(tmp_path), {}, {})
+    assert commands == [['install', '-c', str(install.CONSTRAINTS), 'torch', 'torchvision']]
+
+
+@pytest.fixture
+def cached(tmp_path):
+    """A wheel in the cache, as the installer puts it there."""
+    built = tmp_path / 'build' / 'onedl_mmcv-2.3.6.whl'
+    built.parent.mkdir()
+    built.write_bytes(b'a wheel')
+    return wheel_cache.keep(built, tmp_path / 'cache' / 'wheels' / 'key')
+
+
+def replace(cached):
+    cached.write_bytes(b'another wheel')
+
+
+def truncate(cached):
+    cached.write_bytes(b'a whe')
+
+
+def open_up(cached):
+    cached.chmod(0o666)
+
+
+def link(cached):
+    cached.rename(cached.with_name('elsewhere'))
+    cached.symlink_to(cached.with_name('elsewhere'))
+
+
+def forget_digest(cached):
+    wheel_cache.digest_file(cached).unlink()
+
+
+@pytest.mark.parametrize(
+    'change, reason',
+    [
+        (replace, 'it is not as it was built'),
+        (truncate, 'it is not as it was built'),
+        (open_up, 'others may write to'),
+        (link, 'others may write to'),
+        (forget_digest, 'there is no digest beside it'),
+    ],
+    ids=lambda x: getattr(x, '__name__', ''),
+)
+def test_a_bad_wheel_counts_as_absent(cached, capsys, change, reason):
+    assert list(wheel_cache.wheels(cached.parent)) == [cached]
+    change(cached)
+    assert list(wheel_cache.wheels(cached.parent)) == []
+    assert reason in capsys.readouterr().out
+
+
+def test_a_wheel_of_another_owner_counts_as_absent(cached, monkeypatch):
+    owner = os.getuid()
+    monkeypatch.setattr(os, 'getuid', lambda: owner + 1)
+    assert wheel_cache.objection(cached) == f'{cached.name} belongs to another user'
+    with pytest.raises(InstallError, match='cache .* belongs to another user.*DIFFKD_MM_CACHE'):
+        list(wheel_cache.wheels(cached.parent))
+
+
+def test_nobody_else_may_write_into_the_cache(cached):
+    for folder in cached.parents[:3]:
+        folder.chmod(0o777)
+    list(wheel_cache.wheels(cached.parent))
+    wheel_cache.keep(cached, cached.parent)
+    assert [folder.stat().st_mode & 0o777 for folder in cached.parents[:3]] == [0o755] * 3
+
+
+@pytest.mark.parametrize('name', ['file', 'file/below'])
+def test_an_environment_cannot_be_a_file(tmp_path, name):
+    (tmp_path / 'file').touch()
+    with pytest.raises(InstallError, match=f'--venv .*{name}: no such folder can be made'):
+        install.install(environment.Venv(tmp_path / name))

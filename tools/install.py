@@ -2,7 +2,8 @@
 
 ``make install``, ``make test`` and ``make demo`` call this script. It needs nothing but the
 standard library, installs only what is missing, and returns at once where nothing changed.
-Two packages need more than ``pip install``:
+What it downloads must have the hashes in ``requirements/hashes.txt``. Two packages need more than
+``pip install``:
 
 - **onedl-mmcv** is published as source only. Its ops are compiled against the torch that is
   installed, and the wheel is kept in a cache (``installer/mmcv_ops.py``).
@@ -12,6 +13,8 @@ Two packages need more than ``pip install``:
 Environment variables:
 
 - ``DIFFKD_MM_CACHE``: the cache, by default ``diffkd_mm`` in ``$XDG_CACHE_HOME`` or ``~/.cache``.
+- ``DIFFKD_MM_ANY_TORCH``: 1 takes the build of torch that pip's own settings lead to, such as one
+  for the CPU alone from another index, without checking hashes.
 - ``FORCE_CUDA``: 1 compiles the CUDA ops without a GPU in sight, 0 never compiles them.
 - ``TORCH_CUDA_ARCH_LIST``, ``MAX_JOBS``, ``CXX``: as in any build against torch.
 """
@@ -28,13 +31,17 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from installer.environment import InstallError, Venv, read_requirements, say
+from installer.environment import InstallError, Venv, read_hashes, read_requirements, say
 from installer.mmcv_ops import install_ops
 
 ROOT = Path(__file__).resolve().parent.parent
 CONSTRAINTS = ROOT / 'requirements' / 'constraints.txt'
+HASHES = ROOT / 'requirements' / 'hashes.txt'
 REQUIREMENTS = [ROOT / 'requirements' / f'{name}.txt' for name in ('runtime', 'onedl', 'tests')]
-TORCH = ('torch', 'torchvision', 'numpy')
+TORCH = ('torch', 'torchvision')
+CUDA = ('cuda-', 'nvidia-', 'triton')  # prefixes of what torch's build for CUDA needs
+BUILD_TOOLS = ('setuptools', 'wheel', 'ninja', 'psutil', 'packaging', 'numpy')
+Pins = Mapping[str, str | None]  # versions by package
 OPENMMLAB = {'mmcv', 'mmcv-full', 'mmcv-lite', 'mmengine', 'mmdet', 'mmsegmentation', 'mmpretrain'}
 MODULES = ('cv2', 'torchvision', 'mmcv.ops', 'mmdet', 'mmseg', 'mmpretrain')
 
@@ -47,7 +54,14 @@ def fingerprint(venv: Venv) -> str:
     appears; as long as it is the same there is nothing to do.
     """
     scripts = [__file__, *sorted((ROOT / 'tools' / 'installer').glob('*.py'))]
-    sources = [*REQUIREMENTS, CONSTRAINTS, ROOT / 'setup.py', ROOT / 'pyproject.toml', *scripts]
+    sources = [
+        *REQUIREMENTS,
+        CONSTRAINTS,
+        HASHES,
+        ROOT / 'setup.py',
+        ROOT / 'pyproject.toml',
+        *scripts,
+    ]
     digest = hashlib.sha256()
     for path in sources:
         digest.update(Path(path).read_bytes())
@@ -83,24 +97,31 @@ def refuse_openmmlab(venv: Venv) -> None:
         )
 
 
-def install_torch(venv: Venv, pins: Mapping[str, str | None]) -> None:
+def install_packages(venv: Venv, pins: Pins, hashes: Mapping[str, str]) -> None:
+    """Install everything but torch, what it needs for CUDA, mmcv and OpenCV with a display."""
+    others = {*TORCH, 'onedl-mmcv', 'opencv-python'}
+    names = [x for x in hashes if x not in others and not x.startswith(CUDA)]
+    for some in (BUILD_TOOLS, names):  # some packages are built with the tools
+        if missing := venv.lacks(some, pins):
+            say(f'[2/6] {len(missing)} packages, such as {missing[0]}')
+            failure = 'the requirements could not be installed'
+            venv.install(*(hashes[name] for name in missing), failure=failure)
+
+
+def install_torch(venv: Venv, pins: Pins, hashes: Mapping[str, str]) -> None:
     """Install torch, which has to be there before mmcv is built."""
-    if venv.lacks(TORCH, pins):
-        say('[2/6] torch and torchvision: several GB with their CUDA libraries')
-        failure = 'torch could not be installed'
+    if not venv.lacks(TORCH, pins):
+        return
+    say('[3/6] torch and torchvision: several GB with their CUDA libraries')
+    failure = 'torch could not be installed'
+    if os.environ.get('DIFFKD_MM_ANY_TORCH') == '1':
         venv.pip('install', '-c', CONSTRAINTS, *TORCH, failure=failure)
+        return
+    names = [x for x in hashes if x in TORCH or x.startswith(CUDA)]
+    venv.install(*(hashes[name] for name in names), failure=failure)
 
 
-def install_packages(venv: Venv, pins: Mapping[str, str | None]) -> None:
-    """Install everything else."""
-    if venv.lacks(read_requirements(REQUIREMENTS), pins):
-        say('[4/6] OpenMMLab packages and tools')
-        files = [part for path in REQUIREMENTS for part in ('-r', path)]
-        failure = 'the requirements could not be installed'
-        venv.pip('install', '-c', CONSTRAINTS, *files, failure=failure)
-
-
-def install_opencv(venv: Venv, pins: Mapping[str, str | None]) -> None:
+def install_opencv(venv: Venv, hashes: Mapping[str, str]) -> None:
     """Leave opencv-python-headless as the only owner of the ``cv2`` folder."""
     name = 'opencv-python-headless'
     found = {package for package in venv.installed() if package.startswith('opencv')}
@@ -111,7 +132,7 @@ def install_opencv(venv: Venv, pins: Mapping[str, str | None]) -> None:
         failure = f'{" and ".join(sorted(found))} could not be removed'
         venv.pip('uninstall', '-y', *sorted(found), failure=failure)
     failure = f'{name} could not be installed'
-    venv.pip('install', '--no-deps', f'{name}=={pins[name]}', failure=failure)
+    venv.install(hashes[name], failure=failure)
 
 
 def install_project(venv: Venv) -> None:
@@ -125,7 +146,12 @@ def install_project(venv: Venv) -> None:
 
 def install(venv: Venv) -> None:
     """Bring an environment to the state that the requirement files describe."""
-    venv.path.mkdir(parents=True, exist_ok=True)
+    try:
+        venv.path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InstallError(
+            f'--venv {venv.path}: no such folder can be made: {error.strerror}'
+        ) from None
     with (venv.path / '.install.lock').open('w') as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -136,13 +162,13 @@ def install(venv: Venv) -> None:
             return
         start = time.monotonic()
         venv.log.write_text('')
-        pins = read_requirements([CONSTRAINTS])
+        pins, hashes = read_requirements([CONSTRAINTS]), read_hashes(HASHES)
         create(venv)
         refuse_openmmlab(venv)
-        install_torch(venv, pins)
-        install_ops(venv, pins['onedl-mmcv'], CONSTRAINTS)
-        install_packages(venv, pins)
-        install_opencv(venv, pins)
+        install_packages(venv, pins, hashes)
+        install_torch(venv, pins, hashes)
+        install_ops(venv, pins['onedl-mmcv'], hashes['onedl-mmcv'])
+        install_opencv(venv, hashes)
         install_project(venv)
         venv.stamp.write_text(fingerprint(venv))
         say(f'installed in {time.monotonic() - start:.0f} s')

@@ -12,6 +12,12 @@ fi
 
 # torchrun_tool GPUS TOOL ARGUMENTS...: one process per GPU, on this node of NNODES.
 torchrun_tool() {
+    case $1 in
+    *[!0-9]* | 0* | '')
+        echo "error: GPUS is the number of processes, 1 or more, not '$1'" >&2
+        exit 2
+        ;;
+    esac
     "$PYTHON" -m torch.distributed.run \
         --nnodes="${NNODES:-1}" \
         --node-rank="${NODE_RANK:-0}" \

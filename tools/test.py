@@ -6,6 +6,7 @@ import os
 from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.runner import Runner
 
+from diffkd_mm.checkpoints.reading import read_all_safely
 from diffkd_mm.errors import DistillationError
 from diffkd_mm.experiments.launch import end_process_group, load_config, type_name
 
@@ -15,6 +16,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint of the student or of the distillation')
     parser.add_argument('--work-dir', help='folder for the metrics')
+    parser.add_argument(
+        '--split',
+        choices=['test', 'val'],
+        default='test',
+        help="val: the config's val_dataloader and val_evaluator; default: test",
+    )
     parser.add_argument('--out', help='pickle file for the predictions')
     parser.add_argument('--show', action='store_true', help='show the predictions in a window')
     parser.add_argument('--show-dir', help='folder, within the work dir, for pictures')
@@ -25,6 +32,9 @@ def parse_args() -> argparse.Namespace:
         nargs='+',
         action=DictAction,
         help='key=value pairs that override the config',
+    )
+    parser.add_argument(
+        '--trust', action='store_true', help='read checkpoints even if they could run code'
     )
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
@@ -52,6 +62,15 @@ def draw_predictions(cfg: Config, args: argparse.Namespace) -> None:
     hook.update(show=args.show, wait_time=args.wait_time)
 
 
+def use_validation_split(cfg: Config) -> None:
+    """Tests on what the training validates on."""
+    if not cfg.get('val_dataloader') or not cfg.get('val_evaluator'):
+        raise SystemExit('--split val needs val_dataloader and val_evaluator in the config.')
+    cfg.test_dataloader, cfg.test_evaluator = cfg.val_dataloader, cfg.val_evaluator
+    if not cfg.get('test_cfg'):
+        cfg.test_cfg = dict(type='TestLoop')
+
+
 def use_tta(cfg: Config) -> None:
     """Wraps the model and replaces the pipeline as the config's ``tta_*`` entries say."""
     if 'tta_model' not in cfg or 'tta_pipeline' not in cfg:
@@ -63,25 +82,34 @@ def use_tta(cfg: Config) -> None:
     dataset.pipeline = cfg.tta_pipeline
 
 
+def dump_predictions(runner: Runner, cfg: Config, out: str) -> None:
+    """Adds a metric that writes all predictions to a file."""
+    from mmdet.evaluation import DumpDetResults
+    from mmengine.evaluator import DumpResults
+
+    dump = DumpDetResults if cfg.get('default_scope') == 'mmdet' else DumpResults
+    runner.test_evaluator.metrics.append(dump(out_file_path=out))
+
+
 def main() -> None:
     args = parse_args()
     cfg = load_config(args)
     cfg.load_from = args.checkpoint
+    if args.split == 'val':
+        use_validation_split(cfg)
     if args.show or args.show_dir:
         draw_predictions(cfg, args)
     if args.tta:
         use_tta(cfg)
+    if not args.trust:
+        read_all_safely()
     try:
         runner = Runner.from_cfg(cfg)
+        if args.out:
+            dump_predictions(runner, cfg, args.out)
+        runner.test()
     except DistillationError as error:
         raise SystemExit(f'{type(error).__name__}: {error}') from error
-    if args.out:
-        from mmdet.evaluation import DumpDetResults
-        from mmengine.evaluator import DumpResults
-
-        dump = DumpDetResults if cfg.get('default_scope') == 'mmdet' else DumpResults
-        runner.test_evaluator.metrics.append(dump(out_file_path=args.out))
-    runner.test()
     end_process_group()
 
 

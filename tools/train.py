@@ -5,8 +5,11 @@ import os
 
 from mmengine.config import Config, DictAction
 from mmengine.device import get_device
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.hooks import CheckpointHook
+from mmengine.runner import Runner
 
+from diffkd_mm.checkpoints.reading import read_all_safely
+from diffkd_mm.checkpoints.storage import has_checkpoints
 from diffkd_mm.errors import DistillationError
 from diffkd_mm.experiments.launch import end_process_group, load_config, type_name
 
@@ -33,12 +36,22 @@ def parse_args() -> argparse.Namespace:
         action=DictAction,
         help='key=value pairs that override the config',
     )
+    parser.add_argument(
+        '--trust', action='store_true', help='read checkpoints even if they could run code'
+    )
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     # torchrun sets the environment variable; torch.distributed.launch passes the option
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
     args = parser.parse_args()
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     return args
+
+
+def use_safe_checkpoints(cfg: Config) -> None:
+    """Puts our checkpoint hook in place of MMEngine's where a config names the class itself."""
+    hook = cfg.get('default_hooks', {}).get('checkpoint') or {}
+    if hook.get('type') is CheckpointHook:
+        hook.type = 'diffkd_mm.CheckpointHook'
 
 
 def use_amp(cfg: Config) -> None:
@@ -65,13 +78,16 @@ def scale_learning_rate(cfg: Config) -> None:
 def main() -> None:
     args = parse_args()
     cfg = load_config(args)
+    if not args.trust:
+        read_all_safely()
+    use_safe_checkpoints(cfg)
     if args.amp:
         use_amp(cfg)
     if args.auto_scale_lr:
         scale_learning_rate(cfg)
     if args.resume == 'auto':
         # Where there is nothing to resume, the config's own `load_from` still counts.
-        if find_latest_checkpoint(cfg.work_dir):
+        if has_checkpoints(cfg.work_dir):
             cfg.resume, cfg.load_from = True, None
     elif args.resume:
         cfg.resume, cfg.load_from = True, args.resume

@@ -1,21 +1,23 @@
 """Reading checkpoint files, of which none may run code unless it is trusted."""
 
-import hashlib
-import os
 import pickle
+import re
 from collections.abc import Callable
 from contextlib import ExitStack
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 import torch
-from mmengine.dist import barrier
-from mmengine.logging import HistoryBuffer, print_log
+from mmengine.logging import HistoryBuffer
+from mmengine.optim import OneCycleParamScheduler
+from mmengine.runner import CheckpointLoader
+from mmengine.runner import checkpoint as mmengine_checkpoints
 from torch import Tensor
 
 from ..errors import DistillationError
+from .downloading import download
+from .file_kinds import is_safetensors, what_else
 
 
 def model_weights(loaded: Any, checkpoint: str) -> dict[str, Tensor]:
@@ -48,42 +50,56 @@ def read_checkpoint_file(checkpoint: str, trust: bool = False) -> Any:
     """Reads a checkpoint file.
 
     Args:
-        checkpoint (str): Path or http(s) URL, of a file of PyTorch or, by its name, of safetensors.
-            A URL is downloaded once, by the main process.
+        checkpoint (str): Path or http(s) URL, of a file of PyTorch or safetensors. A URL is
+            downloaded once, by the main process.
         trust (bool): Allow the file to run code when it is read (full pickle). Defaults to False.
 
     Returns:
         Any: What the file contains, tensors on the CPU.
 
     Raises:
-        DistillationError: If the file is missing, truncated or not safe.
+        DistillationError: If the file is missing, truncated, of another kind or not safe.
     """
     is_url = checkpoint.startswith(('http://', 'https://'))
-    try:
-        path = _download(checkpoint) if is_url else Path(checkpoint)
-    except Exception as error:
-        raise DistillationError(
-            f'cannot download {checkpoint!r}: {error}. Download it by other means and give its '
-            'path.'
-        ) from error
+    path = download(checkpoint) if is_url else Path(checkpoint).expanduser()
     if not path.is_file():
         raise DistillationError(
             f'there is no checkpoint {str(path)!r} (relative paths start at the current directory).'
         )
     try:
-        return (
-            _load_safetensors(path) if path.suffix == '.safetensors' else _load_pickle(path, trust)
-        )
+        if kind := what_else(path):
+            raise DistillationError(f'{str(path)!r} is no checkpoint: it is {kind}.')
+        return _load_safetensors(path) if is_safetensors(path) else _load_pickle(path, trust)
     except pickle.UnpicklingError as error:
         if 'weights_only' not in str(error).lower() and 'Unsupported' not in str(error):
             raise DistillationError(_broken(path, error)) from error
         raise DistillationError(
-            f'{str(path)!r} holds more than weights ({str(error).splitlines()[0]}), and reading '
-            'it could run code of its author. If you trust its origin, allow it: '
-            'teacher=dict(..., trust_checkpoint=True), or --trust of the tools.'
+            f'{str(path)!r} holds {_at_fault(error)}, which is no tensor, and reading it could run '
+            'code of its author. If you trust its origin, allow it: --trust of the tools, or '
+            'trust_checkpoint=True in teacher=dict(...).'
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, AttributeError, KeyError) as error:
+    except (
+        RuntimeError,
+        EOFError,
+        OSError,
+        ValueError,
+        AttributeError,
+        KeyError,
+        IndexError,
+        TypeError,
+        ImportError,
+    ) as error:
+        if isinstance(error, DistillationError):
+            raise
         raise DistillationError(_broken(path, error)) from error
+
+
+def _at_fault(error: pickle.UnpicklingError) -> str:
+    """The object that made PyTorch refuse a file, as far as it says."""
+    found = re.search(
+        r"GLOBAL ([\w.]+)|<class '([\w.]+)'>|(getattr\(.+\)) is not allowed", str(error)
+    )
+    return next(filter(None, found.groups())) if found else 'more than weights'
 
 
 def _broken(path: Path, error: Exception) -> str:
@@ -93,18 +109,19 @@ def _broken(path: Path, error: Exception) -> str:
     )
 
 
-def _download(url: str) -> Path:
-    """Downloads into PyTorch's checkpoint cache, once per node; other processes wait."""
-    folder = Path(torch.hub.get_dir()) / 'checkpoints'
-    # Files of one name from different places must not be taken for each other.
-    digest = hashlib.sha256(url.encode()).hexdigest()[:8]
-    path = folder / f'{digest}-{PurePosixPath(urlsplit(url).path).name}'
-    if not path.exists() and os.environ.get('LOCAL_RANK', '0') == '0':
-        folder.mkdir(parents=True, exist_ok=True)
-        print_log(f'Downloading the teacher from {url}', logger='current')
-        torch.hub.download_url_to_file(url, str(path))
-    barrier()
-    return path
+def read_all_safely() -> None:
+    """Lets MMEngine, too, read checkpoints by :func:`read_checkpoint_file`.
+
+    Those are the ones that ``load_from``, ``resume`` and ``init_cfg`` name. It would read a file in
+    full that could not be read without running code.
+    """
+    mmengine_checkpoints.load_from_http = load_from_file  # of torchvision:// and open-mmlab://
+    CheckpointLoader.register_scheme(('', 'http://', 'https://'), load_from_file, force=True)
+
+
+def load_from_file(filename: str, map_location: Any = None, **options) -> Any:
+    """A loader as MMEngine's, that leaves tensors on the CPU, from where they are copied."""
+    return read_checkpoint_file(filename)
 
 
 def _load_safetensors(path: Path) -> dict[str, Tensor]:
@@ -120,28 +137,37 @@ def _load_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _load_pickle(path: Path, trust: bool) -> Any:
-    if trust:
-        return torch.load(path, map_location='cpu', weights_only=False)
     with ExitStack() as stack:
-        if hasattr(torch.serialization, 'safe_globals'):
+        if not trust and hasattr(torch.serialization, 'safe_globals'):
             stack.enter_context(torch.serialization.safe_globals(_training_state_types()))
-        return torch.load(path, map_location='cpu', weights_only=True)
+        file = stack.enter_context(path.open('rb'))  # by its name, PyTorch would guess the kind
+        return torch.load(file, map_location='cpu', weights_only=not trust)
 
 
 def _training_state_types() -> list:
-    """What MMEngine writes into a training checkpoint beside tensors: logs, as NumPy arrays."""
+    """What MMEngine writes into a training checkpoint beside tensors.
+
+    Logs, as NumPy arrays, and the curve of a one-cycle schedule.
+    """
     reconstruct = np.array(0).__reduce__()[0]
     scalar = np.float64(0).__reduce__()[0]
-    dtypes = {type(np.dtype(x)) for x in ('f8', 'f4', 'i8', 'i4', 'b1')}
-    log = [HistoryBuffer, (_log_statistic, 'builtins.getattr')]
-    return [np.ndarray, np.dtype, reconstruct, scalar, *dtypes, *log]
+    dtypes = {type(np.dtype(x)) for x in ('f8', 'f4', 'f2', 'i8', 'i4', 'i2', 'u4', 'u1', 'b1')}
+    one_cycle = f'{OneCycleParamScheduler.__module__}.{OneCycleParamScheduler.__qualname__}'
+    stand_ins = [(_attribute, 'builtins.getattr'), (_OneCycle, one_cycle)]
+    return [np.ndarray, np.dtype, reconstruct, scalar, *dtypes, HistoryBuffer, *stand_ins]
 
 
-def _log_statistic(owner: Any, name: str) -> Callable:
+class _OneCycle:
+    """Stands in for the scheduler, whose name alone is needed and which could be called."""
+
+
+def _attribute(owner: Any, name: str) -> Callable:
     """Stands in for ``getattr``, by which a pickled log names its statistics.
 
     The real one would lead from any object to any code.
     """
     if owner is HistoryBuffer and name in ('min', 'max', 'mean', 'current'):
         return getattr(HistoryBuffer, name)
+    if owner is _OneCycle and name in ('_annealing_cos', '_annealing_linear'):
+        return getattr(OneCycleParamScheduler, name)
     raise pickle.UnpicklingError(f'weights_only: getattr({owner!r}, {name!r}) is not allowed')

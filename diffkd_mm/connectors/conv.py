@@ -1,10 +1,12 @@
 """The FitNet connector."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 from torch import Tensor, nn
 
 from ..diffusion import Standardization
+from ..options import PositiveInt
 from ..registry import MODELS
 from .base import Connector, Losses
 
@@ -25,10 +27,10 @@ class ConvConnector(Connector):
 
     def __init__(
         self,
-        student_channels: int,
-        teacher_channels: int,
-        num_levels: int | None = None,
-        standardize: str | None = None,
+        student_channels: PositiveInt,
+        teacher_channels: PositiveInt,
+        num_levels: PositiveInt | None = None,
+        standardize: Literal['channel', 'scale'] | None = None,
     ) -> None:
         super().__init__(student_channels, teacher_channels, num_levels)
         self.convs = nn.ModuleList(

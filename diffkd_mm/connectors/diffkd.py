@@ -1,6 +1,7 @@
 """The DiffKD connector: denoises student features before they are compared (DiffKD, Sec. 3)."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +13,7 @@ from ..diffusion import DDIMSampler, Standardization
 from ..diffusion.ddim import gaussian_noise
 from ..diffusion.layers import PointwiseConv, build_norm
 from ..errors import DistillationError
+from ..options import NonNegativeFloat, PositiveInt
 from ..registry import MODELS, build_model
 from .base import Connector, Losses
 from .checkpointing import checkpoint_without_norm_update
@@ -151,21 +153,21 @@ class DiffKDConnector(Connector):
 
     def __init__(
         self,
-        student_channels: int,
-        teacher_channels: int,
-        num_levels: int | None = None,
+        student_channels: PositiveInt,
+        teacher_channels: PositiveInt,
+        num_levels: PositiveInt | None = None,
         shared: bool = False,
-        latent_channels: int | None = None,
+        latent_channels: PositiveInt | None = None,
         denoiser: dict | None = None,
         noise_adapter: dict | None = dict(type='NoiseAdapter'),  # noqa: B006  None means off
-        num_inference_steps: int = 5,
+        num_inference_steps: PositiveInt = 5,
         output_projection: bool = True,
-        standardize: str | None = None,
+        standardize: Literal['channel', 'scale'] | None = None,
         kd_trains_denoiser: bool = True,
         norm_cfg: dict | None = None,
         with_cp: bool = False,
-        loss_diff_weight: float = 1.0,
-        loss_ae_weight: float = 1.0,
+        loss_diff_weight: NonNegativeFloat = 1.0,
+        loss_ae_weight: NonNegativeFloat = 1.0,
     ) -> None:
         super().__init__(student_channels, teacher_channels, num_levels)
         if not (loss_diff_weight or kd_trains_denoiser):

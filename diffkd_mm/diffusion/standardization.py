@@ -47,7 +47,12 @@ class Standardization(nn.Module):
         self.mean_square.lerp_(moments[1], weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Standardises (B, C, H, W); in training mode the batch updates the statistics first."""
+        """Standardises maps (B, C, H, W) or vectors (B, C).
+
+        In training mode the batch updates the statistics first.
+        """
+        if x.dim() == 2:
+            return self(x[:, :, None, None]).flatten(1)
         x = x.to(self.mean.dtype)  # half precision has no room for squares
         if self.training:
             self._update(x)

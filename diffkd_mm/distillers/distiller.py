@@ -1,5 +1,6 @@
 """The distiller: a student that is trained beside a frozen teacher."""
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -24,6 +25,7 @@ from ..taps import (
     run_to_taps,
 )
 from .point import DistillationPoint
+from .point_checks import check_processes
 from .point_options import PointOptions
 from .preprocessing import Pixels, convert_images, pixels_of_both
 from .student_names import StudentNames
@@ -65,10 +67,7 @@ class Distiller(StudentNames, BaseModel):
         inherit: Sequence[str] = (),
         data_preprocessor: dict | None = None,
     ) -> None:
-        student = dict(student)
-        if data_preprocessor is not None:
-            student.setdefault('data_preprocessor', data_preprocessor)
-        student_model = MMENGINE_MODELS.build(student)
+        student_model = MMENGINE_MODELS.build(_with_preprocessor(student, data_preprocessor))
         super().__init__(data_preprocessor=student_model.data_preprocessor)
         self.student = student_model
         self.teacher: FrozenTeacher | None = None
@@ -86,6 +85,10 @@ class Distiller(StudentNames, BaseModel):
         if (self.distillation or inherit) and self.teacher is None:
             raise DistillationError(
                 'points and inherit need a teacher: teacher=dict(config=…, checkpoint=…).'
+            )
+        if self.teacher is not None and not (self.distillation or inherit):
+            raise DistillationError(
+                'there is a teacher, but neither points nor inherit say what to learn from it.'
             )
         self.give_student_its_names()
 
@@ -160,6 +163,8 @@ class Distiller(StudentNames, BaseModel):
         self.teacher.model = model.eval().requires_grad_(False)
         for name, point in self.distillation.items():
             check_tap(model, point.options.teacher, f'point {name!r}, teacher tap')
+            with _naming(name):
+                check_processes(point, point.options)
         self._pixels = pixels_of_both(self.student.data_preprocessor, model.data_preprocessor)
         self._check_shapes(model)
 
@@ -320,10 +325,13 @@ class Distiller(StudentNames, BaseModel):
         total, log_vars = self.student.parse_losses(losses)
         if not torch.isfinite(total):
             bad = ', '.join(f'{k}={v.item()}' for k, v in log_vars.items() if not v.isfinite())
+            spoilt = [name for name, p in self.named_parameters() if not p.isfinite().all()]
+            reason = 'training stops before this reaches the weights'
+            if spoilt:
+                reason = f'an earlier gradient made {spoilt[0]} so and {len(spoilt) - 1} others'
             raise FloatingPointError(
-                f'{bad}: training stops before this reaches the weights. Checkpoints written so '
-                'far are good; lower the learning rate or a loss weight, clip gradients, or use '
-                'bfloat16 or float32 in place of float16.'
+                f'{bad}: {reason}. Lower the learning rate or a loss weight, clip gradients, or '
+                'use bfloat16 or float32 in place of float16, and go on with --resume.'
             )
         return total, log_vars
 
@@ -333,6 +341,21 @@ class Distiller(StudentNames, BaseModel):
         if self.teacher is not None:
             self.teacher.apply(fn)
         return super()._apply(fn, *args)
+
+
+def _with_preprocessor(student: dict, data_preprocessor: dict | None) -> dict:
+    """A student's config with the data preprocessor of its own or, without one, that beside it."""
+    own = student.get('data_preprocessor')
+    if data_preprocessor is None:
+        return dict(student)
+    if own is not None and dict(own) != dict(data_preprocessor):
+        print_log(
+            'The data_preprocessor beside the model is not used: the student has one of its own, '
+            'which differs.',
+            logger='current',
+            level=logging.WARNING,
+        )
+    return {'data_preprocessor': data_preprocessor, **student}
 
 
 @contextmanager

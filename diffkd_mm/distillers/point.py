@@ -126,6 +126,8 @@ class DistillationPoint(nn.Module):
         """
         if any(x.numel() == 0 for x in students):  # no region was sampled: a mean over nothing
             return {'loss_kd': self._zero(students)}
+        if self.options.regions is not None and self._has_one_value(students):
+            return {'loss_kd': self._zero(students)}
         refined, targets, losses = self.refine(students, teachers)
         loss_kd = 0
         for level, (x, y) in enumerate(zip(refined, targets)):
@@ -134,6 +136,11 @@ class DistillationPoint(nn.Module):
             check_is_number(loss, self.loss)
             loss_kd += loss
         return {'loss_kd': loss_kd, **losses}
+
+    def _has_one_value(self, students: Sequence[Tensor]) -> bool:
+        """Whether batch norm would have a single value per channel, of which it makes nothing."""
+        norms = [x for x in self.modules() if isinstance(x, nn.modules.batchnorm._BatchNorm)]
+        return bool(norms) and any(x.numel() == x.size(1) for x in students)
 
     def _zero(self, students: Sequence[Tensor]) -> Tensor:
         """A loss of zero with a gradient of zero for everything that DDP expects one for."""

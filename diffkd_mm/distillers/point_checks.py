@@ -3,8 +3,10 @@
 import math
 from collections.abc import Sequence
 
+from mmengine.dist import get_world_size
 from torch import Tensor, nn
 
+from ..diffusion import Standardization
 from ..errors import DistillationError
 from .point_options import PointOptions
 
@@ -97,6 +99,18 @@ def check_levels(
             _check_loss_channels(i, student, teacher, loss)
     if connector is not None:
         connector.check_levels(students, teachers)
+
+
+def check_processes(point: nn.Module, options: PointOptions) -> None:
+    """No processes wait for each other in a point on regions, of which one may sample none."""
+    if options.regions is None or get_world_size() == 1:
+        return
+    for kind, option in ((Standardization, 'standardize'), (nn.SyncBatchNorm, 'SyncBN')):
+        if any(isinstance(module, kind) for module in point.modules()):
+            raise DistillationError(
+                f'{option} makes processes wait for each other, and one that samples no region in '
+                f'a step would never come: with regions and several processes, leave {option} out.'
+            )
 
 
 def _check_kind(

@@ -5,8 +5,10 @@ from dataclasses import dataclass, replace
 from inspect import signature
 from typing import Literal
 
+from torch import nn
+
 from ..errors import DistillationError
-from ..options import check_options, part_class
+from ..options import PositiveInt, check_options, part_class
 from ..taps import Tap
 
 
@@ -55,7 +57,7 @@ class PointOptions:
     connector: dict | None = None
     student_levels: Sequence[int] | int | None = None
     teacher_levels: Sequence[int] | int | None = None
-    strides: Sequence[int] | int | None = None
+    strides: Sequence[PositiveInt] | PositiveInt | None = None
     regions: str | None = None
     resize: bool = False
     channels_last: Literal['student', 'teacher', 'both'] | None = None
@@ -67,6 +69,10 @@ class PointOptions:
             raise DistillationError(
                 f"{where}: a point's name must be an identifier without 'loss' in it, "
                 'since MMEngine adds up every logged value whose name contains that word.'
+            )
+        if hasattr(nn.ModuleDict(), self.name):
+            raise DistillationError(
+                f'{where}: every dict of modules has an attribute of this name; choose another.'
             )
         check_options({k: v for k, v in vars(self).items() if k != 'name'}, type(self), where)
         for key in ('student_levels', 'teacher_levels', 'strides'):
@@ -87,6 +93,8 @@ class PointOptions:
         Raises:
             DistillationError: If an option is unknown, missing or has a value it cannot have.
         """
+        if not isinstance(name, str):
+            raise DistillationError(f"point {name!r}: a point's name must be a string.")
         if not isinstance(cfg, Mapping):
             raise DistillationError(f'point {name!r}: {cfg!r} must be a dict of its options.')
         check_options(cfg, cls, f'point {name!r}')

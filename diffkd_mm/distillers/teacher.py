@@ -51,6 +51,28 @@ def _surplus_blocks(expected: Iterable[str], unexpected: Iterable[str]) -> list[
     return [x for x in found if x not in entries and x.rpartition('.')[0] in containers]
 
 
+def _check_values(model: nn.Module, checkpoint: str) -> None:
+    """Refuses weights that nothing was learned in, for which the learning rate would be blamed.
+
+    Raises:
+        DistillationError: If some are NaN or infinite, or all are zero.
+    """
+    parameters = dict(model.named_parameters())
+    bad = [
+        name
+        for name, value in model.state_dict().items()
+        if value.is_floating_point()
+        and (value.isnan().any() or (name in parameters and value.isinf().any()))
+    ]
+    if bad:
+        raise DistillationError(
+            f'teacher: {checkpoint!r} holds NaN or infinite numbers in {len(bad)} tensors, e.g. '
+            f'{bad[0]}. Take one that was written before its training diverged.'
+        )
+    if not any(value.any() for value in parameters.values() if value.dim() > 1):
+        raise DistillationError(f'teacher: all weights in {checkpoint!r} are zero.')
+
+
 class FrozenTeacher:
     """A teacher that is built and loaded on demand and frozen ever after.
 
@@ -101,6 +123,7 @@ class FrozenTeacher:
         except DistillationError as error:
             raise DistillationError(f'teacher: {error}') from error
         self._load(model, weights, checkpoint)
+        _check_values(model, checkpoint)
         _compare_classes(trained_classes(loaded))
         self.model = model.eval().requires_grad_(False).to(device)
         return self.model

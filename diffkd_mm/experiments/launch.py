@@ -1,12 +1,18 @@
 """What training and testing from the command line have in common."""
 
 import argparse
+import sys
 from pathlib import Path
 
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.dist import is_distributed
+
+from diffkd_mm.configs import load_config as load_model_config
+from diffkd_mm.distillers import Distiller
+from diffkd_mm.errors import DistillationError
+from diffkd_mm.options import check_options
 
 
 def load_config(args: argparse.Namespace) -> Config:
@@ -18,17 +24,34 @@ def load_config(args: argparse.Namespace) -> Config:
 
     Returns:
         Config: The config, with a work dir.
+
+    Raises:
+        SystemExit: If the config cannot be read.
     """
-    cfg = Config.fromfile(args.config)
+    cfg = read_config(args.config, args.cfg_options)
     cfg.launcher = args.launcher
-    if args.cfg_options:
-        cfg.merge_from_dict(args.cfg_options)
     if args.work_dir:
         cfg.work_dir = args.work_dir
     elif not cfg.get('work_dir'):
         cfg.work_dir = str(Path('work_dirs') / Path(args.config).stem)
     if args.launcher == 'pytorch' and get_device() == 'cpu':
         distribute_on_cpu(cfg)
+    return cfg
+
+
+def read_config(path: str | Path, options: dict | None = None) -> Config:
+    """Reads the config that a command line names and applies its ``--cfg-options``.
+
+    Raises:
+        SystemExit: If there is no such config, it cannot be read, has no model, or an option that
+            its distiller does not have.
+    """
+    try:
+        cfg = load_model_config(str(path), Path(sys.argv[0]).name, options)
+        if type_name(cfg.model.get('type', '')).split('.')[-1] == Distiller.__name__:
+            check_options(cfg.model, Distiller, 'model')
+    except DistillationError as error:
+        raise SystemExit(f'{type(error).__name__}: {error}') from error
     return cfg
 
 

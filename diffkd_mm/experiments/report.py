@@ -1,79 +1,163 @@
-"""A comparison as a table, a CSV file and a picture."""
+"""A comparison as Markdown and as CSV files."""
 
 import csv
 import statistics
 from pathlib import Path
 
-from matplotlib.figure import Figure
+from .intervals import Interval, mean_interval
+from .results import Summary
+from .study import Contrast
 
-from .results import Summary, mean_and_deviation, percent
+LABELS = dict(val='validation', test='test')
 
 
-def write_table(summaries: list[Summary], metric: str, folder: Path) -> str:
-    """Writes ``comparison.md`` and ``comparison.csv``; returns the Markdown.
+def mean_and_deviation(values: list[float]) -> str:
+    """Mean ± sample standard deviation."""
+    if not values:
+        return '–'
+    mean = f'{statistics.mean(values):.2f}'
+    return mean + (f' ± {statistics.stdev(values):.2f}' if len(values) > 1 else '')
 
-    Metrics are in percent, with the sample standard deviation over the seeds. The CSV adds the
-    final metric of every seed.
-    """
-    head = ['config', f'{metric} (%)', 'best (%)', 'seeds', 'parameters (M)', 's/iteration']
+
+def interval_text(interval: Interval | None, sign: str = '') -> str:
+    """The ends of an interval; nothing for a single value."""
+    if interval is None or interval.low != interval.low:
+        return '–'
+    return f'{interval.low:{sign}.2f} to {interval.high:{sign}.2f}'
+
+
+def markdown(head: list[str], rows: list[list[str]]) -> str:
+    """A table."""
     lines = [f'| {" | ".join(head)} |', '|' + '---|' * len(head)]
+    lines += [f'| {" | ".join(row)} |' for row in rows]
+    return '\n'.join(lines) + '\n'
+
+
+def arms_table(summaries: list[Summary], metric: str, split: str, reference: Summary | None) -> str:
+    """The arms, one a row: metrics in percent with the sample standard deviation over the seeds.
+
+    Args:
+        summaries (list[Summary]): The arms.
+        metric (str): Name of the metric.
+        split (str): Split of the first column; of the test split the final validation follows, of
+            the validation split the best one.
+        reference (Summary, optional): The arm whose time per iteration is 1.
+    """
+    on_test = split == 'test'
+    head = ['config', f'{metric}, test (%)' if on_test else f'{metric} (%)']
+    head += ['validation (%)' if on_test else 'best (%)', 'seeds', 'parameters (M)', 's/iteration']
+    head += ['relative time'] * (reference is not None) + ['minutes', '95 % interval']
     rows = []
     for summary in summaries:
-        final, best = percent(summary.final, metric), percent(summary.best, metric)
+        final = summary.final(split)
         seeds = f'{len(final)}' + (
             f' (missing: {", ".join(map(str, summary.missing))})' if summary.missing else ''
         )
-        cells = [
-            summary.name,
-            mean_and_deviation(final),
-            mean_and_deviation(best),
-            seeds,
-            f'{summary.parameters:.2f}',
-            f'{summary.seconds:.3f}' if final else '–',
+        row = [summary.name, mean_and_deviation(final)]
+        row += [mean_and_deviation(summary.final() if on_test else summary.best), seeds]
+        row += [f'{summary.arm.parameters:.2f}', f'{summary.seconds:.3f}' if final else '–']
+        if reference is not None:
+            row.append(f'{summary.seconds / reference.seconds:.2f}' if final else '–')
+        row.append(f'{summary.minutes:.1f}')
+        row.append(interval_text(mean_interval(final) if final else None))
+        rows.append(row)
+    return markdown(head, rows)
+
+
+def contrasts_table(contrasts: list[Contrast]) -> str:
+    """Differences paired by seed, in percent points."""
+    rows = [
+        [
+            f'{first} − {second}',
+            f'{interval.mean:+.2f}' if interval else '–',
+            interval_text(interval, '+'),
+            str(len(differences)),
         ]
-        lines.append(f'| {" | ".join(cells)} |')
+        for first, second, differences, interval in contrasts
+    ]
+    return markdown(['contrast', 'mean', '95 % interval', 'seeds'], rows)
+
+
+def tuning_table(summaries: list[Summary], picked: list[str], metric: str) -> str:
+    """The grid on the validation split, the picked arms in bold."""
+    rows = []
+    for summary in summaries:
+        mark = '**' if summary.name in picked else ''
+        row = [f'{mark}{summary.name}{mark}', mean_and_deviation(summary.final())]
+        failed = ', '.join(map(str, summary.missing))
+        row += [' '.join(map(str, summary.seeds)) + (f' (failed: {failed})' if failed else '')]
+        rows.append([*row, f'{summary.minutes:.1f}'])
+    return markdown(['config', f'{metric}, validation (%)', 'seeds', 'minutes'], rows)
+
+
+def write_csv(path: Path, rows: list[dict]) -> None:
+    """Writes rows, whose columns may differ."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open('w', newline='') as file:
+        writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def arm_rows(summaries: list[Summary], metric: str, split: str) -> list[dict]:
+    """The arms with the final metric of every seed, for ``comparison.csv``."""
+    rows = []
+    for summary in summaries:
+        final, best = summary.final(split), summary.best
+        interval = mean_interval(final) if final else Interval(*[float('nan')] * 3)
         rows.append(
             dict(
                 config=summary.name,
                 metric=metric,
-                mean=statistics.mean(final) if final else None,
+                split=split,
+                mean=interval.mean if final else None,
                 deviation=statistics.stdev(final) if len(final) > 1 else None,
+                low=interval.low if len(final) > 1 else None,
+                high=interval.high if len(final) > 1 else None,
                 best_mean=statistics.mean(best) if best else None,
                 seeds=len(final),
                 missing=' '.join(map(str, summary.missing)),
-                parameters_m=summary.parameters,
+                parameters_m=summary.arm.parameters,
                 seconds_per_iteration=summary.seconds,
+                minutes=summary.minutes,
                 **{f'seed_{seed}': x for seed, x in zip(summary.seeds, final, strict=True)},
             )
         )
-    table = '\n'.join(lines) + '\n'
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / 'comparison.md').write_text(table)
-    with (folder / 'comparison.csv').open('w', newline='') as file:
-        writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)))
-        writer.writeheader()
-        writer.writerows(rows)
-    return table
+    return rows
 
 
-def plot_curves(summaries: list[Summary], metric: str, path: Path) -> None:
-    """Draws the metric over the epochs: the mean over seeds, and the range as a band."""
-    figure = Figure(figsize=(7, 4.5), layout='tight')
-    axis = figure.subplots()
-    for summary in summaries:
-        if not summary.curves:
-            continue
-        steps = sorted(set.intersection(*(set(curve) for curve in summary.curves)))
-        values = [percent([curve[step] for curve in summary.curves], metric) for step in steps]
-        (line,) = axis.plot(
-            steps, [statistics.mean(v) for v in values], 'o-', ms=3, label=summary.name
+def contrast_rows(contrasts: list[Contrast], metric: str, split: str) -> list[dict]:
+    """The contrasts with the difference of every seed, for ``contrasts.csv``."""
+    return [
+        dict(
+            first=first,
+            second=second,
+            metric=metric,
+            split=split,
+            seeds=len(differences),
+            **(interval._asdict() if interval else {}),
+            **{f'seed_{seed}': x for seed, x in sorted(differences.items())},
         )
-        if len(summary.curves) > 1:
-            low, high = [min(v) for v in values], [max(v) for v in values]
-            axis.fill_between(steps, low, high, color=line.get_color(), alpha=0.15)
-    axis.set_xlabel('epoch (or iteration)')
-    axis.set_ylabel(f'{metric} (%)')
-    axis.grid(alpha=0.3)
-    if any(summary.curves for summary in summaries):
-        axis.legend(fontsize=8)
-    figure.savefig(path, dpi=150)
+        for first, second, differences, interval in contrasts
+    ]
+
+
+def run_rows(summaries: list[Summary], metric: str) -> list[dict]:
+    """One row per run and split, for ``runs.csv``: the record of a study.
+
+    ``seconds`` is the time of the run's training iterations.
+    """
+    return [
+        dict(
+            arm=summary.arm.config.stem,
+            options=' '.join(summary.arm.values),
+            seed=result.seed,
+            split=LABELS[split],
+            metric=metric,
+            value=round(value, 4),
+            seconds=round(result.seconds, 1),
+        )
+        for summary in summaries
+        for result in summary.results
+        for split, value in result.splits.items()
+    ]

@@ -1,71 +1,154 @@
-"""The trainings of a comparison, their folders and what marks them as started and finished."""
+"""What is compared: the arms, their runs, and the folders that the runs live in."""
 
 import argparse
+import fcntl
 import hashlib
+import itertools
 import json
+import os
+import re
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from mmengine.config import Config, DictAction
+from mmengine.registry import MODELS, init_default_scope
 
-from diffkd_mm.configs import load_config
+from diffkd_mm.configs import load_config, read_config
 from diffkd_mm.errors import DistillationError
 
-FINISHED, STARTED = 'finished.json', 'started.json'
+FINISHED, STARTED, LOCK = 'finished.json', 'started.json', '.lock'
 
 
-@dataclass
+class FolderInUse(DistillationError):
+    """Another process writes into the folder of a run."""
+
+
+@dataclass(eq=False)
+class Arm:
+    """A row of a comparison: a config, at one value of the grid if there is one.
+
+    Attributes:
+        config (Path): Config file.
+        values (list[str]): ``key=value`` pairs of the grid; empty without one.
+        options (list[str]): All ``key=value`` pairs that override the config, those included.
+        cfg (Config): The config with the options.
+        fingerprint (str): Hash of what decides a run but its seed.
+        parameters (float): Parameters of the tested model, in millions.
+    """
+
+    config: Path
+    values: list[str]
+    options: list[str]
+    cfg: Config = field(repr=False)
+    fingerprint: str = field(repr=False)
+    parameters: float
+
+    @property
+    def name(self) -> str:
+        """The config's name and the values, as in the folder: ``fitnet/loss_weight=5``."""
+        pairs = [pair.partition('=') for pair in self.values]
+        short = ','.join(f'{key.rpartition(".")[2]}={value}' for key, _, value in pairs)
+        return f'{self.config.stem}/{short}' if short else self.config.stem
+
+
+@dataclass(eq=False)
 class Run:
     """One training.
 
     Attributes:
-        config (Path): Config file.
+        arm (Arm): What is trained.
         seed (int): Random seed.
         folder (Path): Its work dir.
-        options (list[str]): ``key=value`` pairs that override the config.
-        fingerprint (str): Hash of the resolved config, by which a change of it is noticed.
     """
 
-    config: Path
+    arm: Arm
     seed: int
     folder: Path
-    options: list[str]
-    fingerprint: str = field(repr=False)
 
     @property
     def name(self) -> str:
-        """The config's name and the seed, for messages."""
-        return f'{self.config.stem} seed {self.seed}'
+        """The arm's name and the seed, for messages."""
+        return f'{self.arm.name} seed {self.seed}'
 
-    def state(self, file: str) -> dict:
-        """What one of the marks holds; nothing if the run has no such mark."""
-        path = self.folder / file
-        return json.loads(path.read_text()) if path.exists() else {}
+    def read(self, file: str) -> dict:
+        """What a JSON file in the folder holds; nothing if it is missing or was cut short."""
+        try:
+            content = json.loads((self.folder / file).read_text())
+        except (FileNotFoundError, NotADirectoryError, ValueError):
+            return {}
+        return content if isinstance(content, dict) else {}
+
+    def write(self, file: str, **content) -> None:
+        """Writes a JSON file with the fingerprint into the folder, whole or not at all."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        part = self.folder / f'{file}.part'
+        part.write_text(json.dumps(dict(fingerprint=self.arm.fingerprint, **content)))
+        part.replace(self.folder / file)
 
     @property
-    def finished(self) -> bool:
-        """Whether it was trained to the end with the config as it is now."""
-        return self.state(FINISHED).get('fingerprint') == self.fingerprint
+    def outdated(self) -> bool:
+        """Whether the folder is of another version of the config."""
+        before = self.read(FINISHED) or self.read(STARTED)
+        return before.get('fingerprint', self.arm.fingerprint) != self.arm.fingerprint
 
-    def mark(self, file: str) -> None:
-        """Writes one of the marks."""
+    @contextmanager
+    def lock(self) -> Iterator[int]:
+        """Holds the folder's lock.
+
+        Yields:
+            int: A file descriptor. A process that inherits it holds the lock as well, so that the
+            folder stays locked as long as anybody writes into it.
+
+        Raises:
+            FolderInUse: If another process holds it.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / file).write_text(json.dumps(dict(fingerprint=self.fingerprint)))
+        descriptor = os.open(self.folder / LOCK, os.O_RDWR | os.O_CREAT)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield descriptor
+        except BlockingIOError:
+            raise FolderInUse(f'another process is training in {self.folder}') from None
+        finally:
+            os.close(descriptor)
+
+    def set_aside_if_outdated(self) -> None:
+        """Moves the folder out of the way if the config has changed since."""
+        if not self.outdated:
+            return
+        with self.lock():
+            moved = f'{self.folder.name}.{time.strftime("%Y%m%d-%H%M%S")}'
+            target = self.folder.rename(self.folder.with_name(moved))
+        print(f'{self.name}: the config has changed; the old run is now {target}', flush=True)
 
 
 def parse_options(pairs: list[str]) -> dict:
-    """Reads key=value pairs as ``--cfg-options`` of tools/train.py does."""
+    """Reads key=value pairs as ``--cfg-options`` of tools/train.py does.
+
+    Raises:
+        DistillationError: If one is no such pair, or sets the seed.
+    """
+    for pair in pairs:
+        key, equals, _ = pair.partition('=')
+        if not (key and equals):
+            raise DistillationError(f'--cfg-options {pair}: expected KEY=VALUE.')
+        if key == 'randomness.seed':
+            raise DistillationError(f'--cfg-options {pair}: give the seeds by --seeds.')
     parser = argparse.ArgumentParser()
     parser.add_argument('--cfg-options', nargs='*', action=DictAction, default={})
     return parser.parse_args(['--cfg-options', *pairs]).cfg_options
 
 
 def resolve(config: Path, options: list[str]) -> Config:
-    """The config with the ``key=value`` pairs applied."""
-    cfg = Config.fromfile(config)
-    cfg.merge_from_dict(parse_options(options))
-    return cfg
+    """The config with ``key=value`` pairs applied, and what it then imports imported.
+
+    Raises:
+        DistillationError: If the file cannot be read, or an option does not fit it.
+    """
+    return read_config(str(config), 'compare.py', parse_options(options))
 
 
 def fingerprint(cfg: Config) -> str:
@@ -80,27 +163,97 @@ def fingerprint(cfg: Config) -> str:
     return digest.hexdigest()
 
 
-def plan(configs: list[Path], seeds: list[int], work_dir: Path, options: list[str]) -> list[Run]:
-    """All runs, seed by seed, so that a first table is complete early.
+def student_parameters(cfg: Config) -> float:
+    """Millions of parameters of the model that is tested.
 
     Raises:
-        DistillationError: If two configs have one name, and so would have one folder.
+        DistillationError: If the model cannot be built.
+    """
+    if 'model' not in cfg:
+        raise DistillationError(f'{cfg.filename}: it has no `model`.')
+    init_default_scope(cfg.get('default_scope', 'mmdet'))
+    model_cfg = cfg.model.copy()
+    if 'data_preprocessor' in cfg:
+        model_cfg.setdefault('data_preprocessor', cfg.data_preprocessor)
+    try:
+        model = MODELS.build(model_cfg)
+    except Exception as error:  # of any model's constructor
+        raise DistillationError(
+            f'{cfg.filename}: its model cannot be built: {type(error).__name__}: {error}'
+        ) from error
+    return sum(p.numel() for p in getattr(model, 'student', model).parameters()) / 1e6
+
+
+def parse_grid(specifications: list[str]) -> dict[str, list[str]]:
+    """Reads ``KEY=VALUE,VALUE,...``; a value may be a list in brackets.
+
+    Returns:
+        dict[str, list[str]]: Values by key.
+
+    Raises:
+        DistillationError: If a specification has no or equal values, or a value cannot be part of
+            a folder's name.
+    """
+    grid: dict[str, list[str]] = {}
+    for specification in specifications:
+        key, _, text = specification.partition('=')
+        values = re.findall(r'(?:[^,\[(]|\[[^\]]*\]|\([^)]*\))+', text)
+        if not (key and values) or len(set(values)) < len(values) or key in grid:
+            raise DistillationError(
+                f'--grid {specification}: expected KEY=VALUE,VALUE,... with values that differ.'
+            )
+        if '/' in text:
+            raise DistillationError(f'--grid {specification}: a value names a folder; no slash.')
+        grid[key] = values
+    return grid
+
+
+def has_place_for(cfg: Config, key: str) -> bool:
+    """Whether what a dotted key is to be set in exists in the config."""
+    node = cfg
+    for part in key.split('.')[:-1]:
+        if isinstance(node, list) and part.isdecimal() and int(part) < len(node):
+            node = node[int(part)]
+        elif isinstance(node, dict | Config) and part in node:
+            node = node[part]
+        else:
+            return False
+    return isinstance(node, dict | list | Config)
+
+
+def plan_arms(configs: list[Path], options: list[str], grid: dict[str, list[str]]) -> list[Arm]:
+    """Every config at every value of the grid.
+
+    A key of the grid is left out for configs that have no place for it, such as the weight of a
+    distillation loss for the student alone.
+
+    Args:
+        configs (list[Path]): Config files.
+        options (list[str]): ``key=value`` pairs that override every config.
+        grid (dict[str, list[str]]): Values by key.
+
+    Raises:
+        DistillationError: If two configs have one name, and so would have one folder, if one cannot
+            be read or its model not be built, or if none has a place for a key of the grid.
     """
     stems = [config.stem for config in configs]
     if len(set(stems)) < len(stems):
         raise DistillationError(f'Two configs of one name: {", ".join(stems)}.')
-    prints = {config: fingerprint(resolve(config, options)) for config in configs}
-    return [
-        Run(config, seed, work_dir / config.stem / f'seed_{seed}', options, prints[config])
-        for seed in seeds
-        for config in configs
-    ]
+    arms, placed = [], set()
+    for config in configs:
+        cfg = resolve(config, options)
+        keys = [key for key in grid if has_place_for(cfg, key)]
+        placed |= set(keys)
+        for values in itertools.product(*(grid[key] for key in keys)):
+            pairs = [f'{key}={value}' for key, value in zip(keys, values)]
+            resolved = resolve(config, options + pairs) if pairs else cfg
+            facts = resolved, fingerprint(resolved), student_parameters(resolved)
+            arms.append(Arm(config, pairs, options + pairs, *facts))
+    if missing := [key for key in grid if key not in placed]:
+        raise DistillationError(f'--grid {missing[0]}: none of the configs has a place for it.')
+    return arms
 
 
-def set_aside_if_outdated(run: Run) -> None:
-    """Moves the folder of a run whose config has changed since out of the way."""
-    before = run.state(FINISHED) or run.state(STARTED)
-    if before and before['fingerprint'] != run.fingerprint:
-        target = run.folder.with_name(f'{run.folder.name}.{time.strftime("%Y%m%d-%H%M%S")}')
-        run.folder.rename(target)
-        print(f'{run.name}: the config has changed; the old run is now {target}', flush=True)
+def plan(arms: list[Arm], seeds: list[int], work_dir: Path) -> list[Run]:
+    """All runs, seed by seed, so that a first table is complete early."""
+    return [Run(arm, seed, work_dir / arm.name / f'seed_{seed}') for seed in seeds for arm in arms]

@@ -1,77 +1,160 @@
-"""Trains the runs of a comparison, several at a time, each in a process of its own."""
+"""Trains and tests the runs of a comparison, several at a time, each in a process of its own."""
 
 import os
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
 
-from .runs import FINISHED, STARTED, Run, resolve, set_aside_if_outdated
-from .scalars import Progress
+from diffkd_mm.errors import DistillationError
+
+from .results import last_checkpoint, read_test, tested, validated_at_the_end
+from .runs import FINISHED, STARTED, FolderInUse, Run
+from .scalars import Progress, check_metric, last_step, read_scalars
+
+# Run before the tool, in its process: Linux is to end it with this process, however that ends.
+_TIED = """
+import ctypes, os, signal, sys
+ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG, which a new program inherits
+if os.getppid() != int(sys.argv[1]):
+    sys.exit('the process that started this one is gone')
+os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
+"""
 
 
 class Trainer:
-    """Trains runs and tells how far they are.
+    """Trains and tests runs, and tells how far they are.
 
     Args:
-        script (Path): The project's ``tools/train.py``.
-        metric (str): Metric of the validations to tell.
+        tools (Path): The folder of ``train.py`` and ``test.py``.
+        metric (str): Metric of the validations.
         threads (int): Threads of a training.
     """
 
-    def __init__(self, script: Path, metric: str, threads: int) -> None:
-        self.script = script
+    def __init__(self, tools: Path, metric: str, threads: int) -> None:
+        self.tools = tools
         self.metric = metric
         self.threads = threads
         self.processes: list[subprocess.Popen] = []
         self.stopped = False
 
-    def train_all(self, runs: list[Run], jobs: int) -> list[bool]:
-        """Trains all runs, ``jobs`` at a time; tells of each whether it succeeded.
+    def run_all(self, runs: list[Run], jobs: int, split: str = 'val') -> list[bool]:
+        """Trains all runs, ``jobs`` at a time, and tests them.
+
+        Args:
+            runs (list[Run]): The runs.
+            jobs (int): Processes at a time.
+            split (str): ``'test'`` tests the last checkpoint of each on the test split as well.
+
+        Returns:
+            list[bool]: Of each run, whether it succeeded.
 
         Raises:
-            KeyboardInterrupt: When interrupted, with all trainings ended.
+            DistillationError: If the metric is not among those that a run logs. Like an
+                interruption, this ends all trainings.
         """
         with ThreadPoolExecutor(jobs) as pool:
             futures = [
-                pool.submit(self.train, run, f'[{i}/{len(runs)}]') for i, run in enumerate(runs, 1)
+                pool.submit(self.run, run, f'[{i}/{len(runs)}]', split)
+                for i, run in enumerate(runs, 1)
             ]
             try:
-                return [future.result() for future in futures]
-            except KeyboardInterrupt:
+                wait(futures, return_when=FIRST_EXCEPTION)
+                done = [future for future in futures if future.done()]
+                for future in done:
+                    future.result()
+            except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)  # or the next runs would start now
                 self.stop()
                 raise
+            return [future.result() for future in futures]
 
-    def train(self, run: Run, label: str) -> bool:
-        """Trains a run unless it is finished. Returns whether it succeeded."""
-        if run.finished:
-            print(f'{label} {run.name}: finished before', flush=True)
+    def run(self, run: Run, label: str, split: str) -> bool:
+        """Trains a run unless it is finished, and tests it. Returns whether all succeeded."""
+        try:
+            if not run.outdated:
+                check_metric(read_scalars(run.folder), self.metric, run.name)
+            run.set_aside_if_outdated()
+            with run.lock() as lock:
+                return self.train(run, label, lock) and (
+                    split == 'val' or self.test(run, label, split, lock)
+                )
+        except FolderInUse as error:
+            print(f'{label} {run.name}: FAILED, {error}', flush=True)
+            return False
+
+    def train(self, run: Run, label: str, lock: int) -> bool:
+        """Trains a run unless it is finished. Returns whether its last validation is known."""
+        if validated_at_the_end(run, self.metric):
+            known = run.read(FINISHED) or run.read(STARTED)
+            note = '' if known else ', not by this tool: taken as it is'
+            print(f'{label} {run.name}: finished before{note}', flush=True)
+            run.write(FINISHED)
             return True
-        set_aside_if_outdated(run)
-        run.mark(STARTED)
-        command = [sys.executable, str(self.script), str(run.config)]
-        command += ['--work-dir', str(run.folder), '--resume']
-        command += ['--cfg-options', f'randomness.seed={run.seed}', *run.options]
-        train_cfg = resolve(run.config, run.options).get('train_cfg') or {}
-        progress = Progress(run.folder, self.metric, train_cfg)
+        run.write(STARTED)
+        command = [self.tools / 'train.py', run.arm.config, '--work-dir', run.folder, '--resume']
+        if not self._execute(run, label, command, lock):
+            return False
+        if last_step(run.arm.cfg) is not None and not validated_at_the_end(run, self.metric):
+            # The training had ended before, but not its validation, which is not resumed.
+            if not self.test(run, label, 'val', lock):
+                return False
+        run.write(FINISHED)
+        return True
+
+    def test(self, run: Run, label: str, split: str, lock: int) -> bool:
+        """Evaluates the last checkpoint, unless that is done. Returns whether it succeeded."""
+        if tested(run, split, self.metric) is not None:
+            return True
+        if (checkpoint := last_checkpoint(run.folder)) is None:
+            print(f'{label} {run.name}: FAILED, no checkpoint in {run.folder}', flush=True)
+            return False
+        print(f'{label} {run.name}: {split} split, {checkpoint.name}', flush=True)
+        folder = run.folder / split
+        command = [self.tools / 'test.py', run.arm.config, checkpoint, '--work-dir', folder]
+        if not self._execute(run, label, [*command, '--split', split], lock):
+            return False
+        metrics = read_test(folder)
+        check_metric([metrics], self.metric, f'the {split} split of {run.name}')
+        if self.metric not in metrics:  # as where a detector finds nothing at all
+            print(f'{label} {run.name}: FAILED, no {self.metric} on the {split} split', flush=True)
+            return False
+        run.write(f'{split}.json', checkpoint=checkpoint.name, metrics=metrics)
+        value = f'{self.metric} {metrics[self.metric]:.4f}'
+        print(f'{label} {run.name}: {split} split: {value}', flush=True)
+        return True
+
+    def _execute(self, run: Run, label: str, command: list[str | Path], lock: int) -> bool:
+        """Runs a tool to its end and tells what it logs. Returns whether it succeeded."""
+        command += ['--cfg-options', f'randomness.seed={run.seed}', *run.arm.options]
+        progress = Progress(run.folder, run.name, self.metric, run.arm.cfg)
         log = run.folder / 'train.log'
-        with log.open('a') as file, self._start(command, file) as process:
+        with log.open('a') as file, self._start(command, file, lock) as process:
             ended = False
             while not ended:
                 ended = _ends_within(process, seconds=0.5)
-                for message in progress:
-                    print(f'{label} {run.name}: {message}', flush=True)
-        if process.returncode == 0:
-            run.mark(FINISHED)
-            return True
-        tail = ''.join(log.read_text().splitlines(keepends=True)[-15:])
+                try:
+                    for message in progress:
+                        print(f'{label} {run.name}: {message}', flush=True)
+                except DistillationError:
+                    process.terminate()
+                    raise
+        if process.returncode == 0 or self.stopped:
+            return process.returncode == 0
+        tail = ''.join(log.read_text(errors='replace').splitlines(keepends=True)[-15:])
         print(f'{label} {run.name}: FAILED, see {log}\n{tail}', flush=True)
         return False
 
-    def _start(self, command: list[str], log) -> subprocess.Popen:
+    def _start(self, command: list[str | Path], log, lock: int) -> subprocess.Popen:
         env = {**os.environ, 'OMP_NUM_THREADS': str(self.threads), 'PYTHONUNBUFFERED': '1'}
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=env)
+        tied = ['-c', _TIED, os.getpid()] if sys.platform == 'linux' else []
+        process = subprocess.Popen(
+            [str(part) for part in (sys.executable, *tied, *command)],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=env,
+            pass_fds=[lock],
+        )
         self.processes.append(process)
         if self.stopped:  # while it was being started
             process.terminate()

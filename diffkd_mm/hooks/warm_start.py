@@ -12,6 +12,7 @@ from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from ..errors import DistillationError
+from ..options import PositiveFloat, PositiveInt, check_options
 from ..registry import HOOKS
 
 
@@ -27,9 +28,16 @@ class WarmStartHook(Hook):
         num_iters (int): Steps, over the batches of the training set.
         lr (float): Learning rate of Adam. Defaults to 1e-3.
         interval (int): Steps between two log lines. Defaults to 100.
+
+    Raises:
+        DistillationError: If an option is not a positive number.
     """
 
-    def __init__(self, num_iters: int, lr: float = 1e-3, interval: int = 100) -> None:
+    def __init__(
+        self, num_iters: PositiveInt, lr: PositiveFloat = 1e-3, interval: PositiveInt = 100
+    ) -> None:
+        given = dict(num_iters=num_iters, lr=lr, interval=interval)
+        check_options(given, WarmStartHook, 'custom_hooks')
         self.num_iters = num_iters
         self.lr = lr
         self.interval = interval

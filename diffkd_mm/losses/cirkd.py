@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..errors import DistillationError
+from ..options import NonNegativeFloat, PositiveFloat, PositiveInt
 from ..registry import MODELS
 
 
@@ -117,18 +118,18 @@ class CIRKDLoss(nn.Module):
 
     def __init__(
         self,
-        student_channels: int,
-        teacher_channels: int,
-        num_classes: int,
-        tau: float = 0.1,
-        batch_weight: float = 1.0,
-        pixel_weight: float = 0.1,
-        region_weight: float = 0.1,
-        pixel_queue_size: int = 20_000,
-        region_queue_size: int = 2000,
-        num_pixels: int = 4096,
-        num_regions: int = 1024,
-        pixels_per_class: int = 16,
+        student_channels: PositiveInt,
+        teacher_channels: PositiveInt,
+        num_classes: PositiveInt,
+        tau: PositiveFloat = 0.1,
+        batch_weight: NonNegativeFloat = 1.0,
+        pixel_weight: NonNegativeFloat = 0.1,
+        region_weight: NonNegativeFloat = 0.1,
+        pixel_queue_size: PositiveInt = 20_000,
+        region_queue_size: PositiveInt = 2000,
+        num_pixels: PositiveInt = 4096,
+        num_regions: PositiveInt = 1024,
+        pixels_per_class: PositiveInt = 16,
     ) -> None:
         super().__init__()
         self.student_channels = student_channels

@@ -3,6 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..options import NonNegativeFloat, PositiveFloat
 from ..registry import MODELS
 
 
@@ -19,7 +20,7 @@ class CWDLoss(nn.Module):
 
     dims = (4,)  # maps alone
 
-    def __init__(self, tau: float = 1.0, loss_weight: float = 1.0) -> None:
+    def __init__(self, tau: PositiveFloat = 1.0, loss_weight: NonNegativeFloat = 1.0) -> None:
         super().__init__()
         self.tau = tau
         self.loss_weight = loss_weight

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import DistillationError
+from ..options import NonNegativeFloat, PositiveFloat, PositiveInt
 from ..registry import MODELS
 from .mse import channel_attention, spatial_attention
 
@@ -147,13 +148,13 @@ class FGDLoss(nn.Module):
 
     def __init__(
         self,
-        channels: int,
-        num_levels: int | None = None,
-        tau: float = 0.5,
-        foreground_weight: float = 1e-3,
-        background_weight: float = 5e-4,
-        attention_weight: float = 1e-3,
-        global_weight: float = 5e-6,
+        channels: PositiveInt,
+        num_levels: PositiveInt | None = None,
+        tau: PositiveFloat = 0.5,
+        foreground_weight: NonNegativeFloat = 1e-3,
+        background_weight: NonNegativeFloat = 5e-4,
+        attention_weight: NonNegativeFloat = 1e-3,
+        global_weight: NonNegativeFloat = 5e-6,
     ) -> None:
         super().__init__()
         self.channels = channels

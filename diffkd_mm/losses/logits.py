@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from ..errors import DistillationError
+from ..options import NonNegativeFloat, PositiveFloat
 from ..registry import MODELS
 
 
@@ -33,7 +34,7 @@ class KLDivLoss(nn.Module):
 
     dims = (2, 4)
 
-    def __init__(self, tau: float = 1.0, loss_weight: float = 1.0) -> None:
+    def __init__(self, tau: PositiveFloat = 1.0, loss_weight: NonNegativeFloat = 1.0) -> None:
         super().__init__()
         self.tau = tau
         self.loss_weight = loss_weight
@@ -104,7 +105,11 @@ class DISTLoss(nn.Module):
     dims = (2, 4)
 
     def __init__(
-        self, beta: float = 1.0, gamma: float = 1.0, tau: float = 1.0, loss_weight: float = 1.0
+        self,
+        beta: NonNegativeFloat = 1.0,
+        gamma: NonNegativeFloat = 1.0,
+        tau: PositiveFloat = 1.0,
+        loss_weight: NonNegativeFloat = 1.0,
     ) -> None:
         super().__init__()
         self.beta = beta

@@ -1,8 +1,11 @@
 """Mean squared error, plain and weighted by the teacher's attention."""
 
+from typing import Literal
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..options import NonNegativeFloat, PositiveFloat
 from ..registry import MODELS
 
 
@@ -56,7 +59,10 @@ class MSELoss(nn.Module):
     """
 
     def __init__(
-        self, attention: str | None = None, tau: float = 0.5, loss_weight: float = 1.0
+        self,
+        attention: Literal['spatial', 'channel'] | None = None,
+        tau: PositiveFloat = 0.5,
+        loss_weight: NonNegativeFloat = 1.0,
     ) -> None:
         super().__init__()
         if attention is not None and attention not in _ATTENTION:

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..options import NonNegativeFloat
 from ..registry import MODELS
 
 
@@ -37,7 +38,7 @@ class PKDLoss(nn.Module):
 
     dims = (4,)  # maps alone
 
-    def __init__(self, loss_weight: float = 1.0) -> None:
+    def __init__(self, loss_weight: NonNegativeFloat = 1.0) -> None:
         super().__init__()
         self.loss_weight = loss_weight
 

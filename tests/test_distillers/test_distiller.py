@@ -471,8 +471,20 @@ class TestMessages:
     def test_loss_that_is_not_finite(self, distiller, value):
         before = deepcopy(distiller.state_dict())
         distiller.distillation.fpn.loss.loss_weight = value
-        with pytest.raises(FloatingPointError, match='fpn.loss_kd=(nan|inf)'):
+        with pytest.raises(FloatingPointError, match='fpn.loss_kd=(nan|inf).* before this reaches'):
             train_step(distiller)
         assert torch.equal(
             before['backbone.conv1.weight'], distiller.state_dict()['backbone.conv1.weight']
         )
+
+    def test_gradient_that_was_not_finite(self, distiller):
+        """Of a finite loss; the next step finds what it did."""
+        weight = distiller.student.neck.fpn_convs[0].conv.weight
+        hook = weight.register_hook(lambda gradient: gradient * float('nan'))
+        train_step(distiller)
+        hook.remove()
+        message = (
+            r'fpn.loss_kd=nan.*: an earlier gradient made neck.fpn_convs.0.conv.weight so and 0'
+        )
+        with pytest.raises(FloatingPointError, match=message):
+            train_step(distiller)

@@ -6,6 +6,7 @@ import torch
 from mmengine.optim import OptimWrapper
 
 from diffkd_mm.configs import load_config
+from diffkd_mm.distillers import point_checks
 from diffkd_mm.errors import DistillationError
 
 REG = dict(
@@ -276,3 +277,51 @@ def test_warm_start_leaves_regions_out():
     data = model.data_preprocessor(tiny.batch(2, 96), True)
     assert set(model.teacher_losses(**data)) == {'fpn.loss_diff'}
     assert {'features.loss_kd', 'fpn.loss_kd'} <= set(model(**data, mode='loss'))
+
+
+class TestOneRegion:
+    """A batch norm has one value per channel then, and a process may be alone with it."""
+
+    CONNECTOR = dict(type='DiffKDConnector', student_channels=40, teacher_channels=40)
+
+    def losses(self, number, **connector):
+        points = dict(reg=dict(REG, connector={**self.CONNECTOR, **connector}))
+        model = build(two_stage(), two_stage(), points)
+        sample = model.student.roi_head.bbox_sampler
+        sample.num, sample.add_gt_as_proposals = number, True
+        return model, loss_of(model, tiny.batch(1, 96))
+
+    def test_the_point_is_skipped(self):
+        model, losses = self.losses(1)
+        assert losses['reg.loss_kd'].item() == 0 and 'reg.loss_diff' not in losses
+        losses['reg.loss_kd'].backward()
+        gradients = [p.grad for p in model.distillation.parameters()]
+        assert gradients and not any(x is None or x.any() for x in gradients)
+
+    def test_two_are_enough(self):
+        _, losses = self.losses(2)
+        assert losses['reg.loss_kd'] > 0 and losses['reg.loss_diff'] > 0
+
+    def test_so_is_one_without_batch_norm(self):
+        _, losses = self.losses(1, norm_cfg=dict(type='GN', num_groups=4))
+        assert losses['reg.loss_kd'] > 0
+
+
+@pytest.mark.parametrize(
+    ('connector', 'option'),
+    [
+        (dict(standardize='channel'), 'standardize'),
+        (dict(norm_cfg=dict(type='SyncBN')), 'SyncBN'),
+        ({}, None),
+    ],
+)
+def test_processes_that_would_wait_for_each_other(monkeypatch, connector, option):
+    """One of two processes samples no region, and the other waits for ever."""
+    monkeypatch.setattr(point_checks, 'get_world_size', lambda: 2)
+    connector = dict(TestOneRegion.CONNECTOR, **connector)
+    points = dict(reg=dict(REG, connector=connector))
+    if option is None:
+        build(two_stage(), two_stage(), points)
+        return
+    with pytest.raises(DistillationError, match=f"point 'reg': {option} makes processes wait"):
+        build(two_stage(), two_stage(), points)

@@ -23,13 +23,14 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmengine.config import Config, DictAction
+from mmengine.config import DictAction
 from mmengine.registry import init_default_scope
 from rich.console import Console
 
 from diffkd_mm.analysis.flops import SHAPES, count_config
 from diffkd_mm.analysis.tables import tabulate_counts, write_json
 from diffkd_mm.errors import DistillationError
+from diffkd_mm.experiments.launch import read_config
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -54,9 +55,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Counts, prints a table and writes the result."""
     args = parse_args(argv)
-    cfg = Config.fromfile(args.config)
-    if args.cfg_options:
-        cfg.merge_from_dict(args.cfg_options)
+    cfg = read_config(args.config, args.cfg_options)
     scope = cfg.get('default_scope', 'mmengine')
     init_default_scope(scope)
     shape = args.shape or SHAPES.get(scope)

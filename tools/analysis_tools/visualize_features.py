@@ -16,8 +16,11 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner, load_checkpoint
 from torch import Tensor, nn
 
-import diffkd_mm  # noqa: F401  registers the distiller, lets configs inherit from all packages
+from diffkd_mm.checkpoints.reading import read_all_safely
+from diffkd_mm.distillers import Distiller
 from diffkd_mm.distillers.preprocessing import Pixels
+from diffkd_mm.errors import DistillationError
+from diffkd_mm.experiments.launch import read_config
 from diffkd_mm.taps import outputs, run_to_taps
 
 
@@ -102,24 +105,41 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--num-images', type=int, default=4, help='test images; default: 4')
     parser.add_argument('--out', type=Path, default=Path('features.png'), help='PNG to write')
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
+    parser.add_argument(
+        '--trust', action='store_true', help='read checkpoints even if they could run code'
+    )
     parser.add_argument('--cfg-options', nargs='+', action=DictAction)
     return parser.parse_args()
 
 
-def main() -> None:
-    args = parse_args()
-    cfg = Config.fromfile(args.config)
-    if args.cfg_options:
-        cfg.merge_from_dict(args.cfg_options)
+def load_model(cfg: Config, args: argparse.Namespace) -> nn.Module:
+    """The distiller with the checkpoint's weights and its teacher.
+
+    Raises:
+        SystemExit: If config or checkpoint have no connectors.
+    """
+    if not args.trust:
+        read_all_safely()
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     if 'data_preprocessor' in cfg:
         cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
     model = MODELS.build(cfg.model).to(args.device)
+    if not isinstance(model, Distiller):
+        raise SystemExit(f'{args.config} distils nothing: its model is a {type(model).__name__}.')
     checkpoint = load_checkpoint(model, args.checkpoint, map_location=args.device)
     if not any(key.startswith('distillation.') for key in checkpoint.get('state_dict', {})):
         raise SystemExit(f'{args.checkpoint} has no connectors: it is a plain student.')
     model.build_teacher()
+    return model
 
+
+def main() -> None:
+    args = parse_args()
+    cfg = read_config(args.config, args.cfg_options)
+    try:
+        model = load_model(cfg, args)
+    except DistillationError as error:
+        raise SystemExit(f'{type(error).__name__}: {error}') from error
     names = [
         name
         for name, point in model.distillation.items()
@@ -132,6 +152,9 @@ def main() -> None:
     loader.update(batch_size=args.num_images, num_workers=0, persistent_workers=False)
     data = next(iter(Runner.build_dataloader(loader)))
     columns = features_of(model, point, data)
+    number = len(columns['teacher'])
+    if not 0 <= args.level < number:
+        raise SystemExit(f'--level {args.level}: point {point} has {number} levels, 0 the first.')
     if any(level.dim() != 4 for levels in columns.values() for level in levels):
         raise SystemExit(f'{args.config}: point {point} compares vectors, which are no images.')
     # Loaded as BGR, which the model's data preprocessor turns round if it wants RGB; or as RGB.

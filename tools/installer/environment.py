@@ -53,6 +53,19 @@ class Venv:
         env = {**os.environ, 'PIP_USER': '0', **(env or {})}
         self.run([self.python, '-m', 'pip', command, *options, *rest], failure=failure, env=env)
 
+    def install(self, *requirements: str, failure: str) -> None:
+        """Install packages whose files have one of the hashes given, and nothing beside them.
+
+        Args:
+            *requirements (str): ``name==version`` with hashes, as :func:`read_hashes` returns them.
+            failure (str): See :meth:`run`.
+        """
+        path = self.path / 'requirements.txt'
+        path.write_text('\n'.join(requirements))
+        # What is published as source is built with the tools installed, whose hashes are checked.
+        options = ['--require-hashes', '--no-deps', '--no-build-isolation']
+        self.pip('install', *options, '-r', path, failure=failure)
+
     def run(
         self,
         command: list[str | Path],
@@ -131,7 +144,13 @@ def read_requirements(paths: Iterable[Path]) -> dict[str, str | None]:
     requirements: dict[str, str | None] = {}
     for path in paths:
         for line in path.read_text(encoding='utf-8').splitlines():
-            name, _, version = line.split('#')[0].partition('==')
+            name, _, version = line.split('#')[0].split(';')[0].partition('==')
             if name.strip():
                 requirements[normalise(name.strip())] = version.strip() or None
     return requirements
+
+
+def read_hashes(path: Path) -> dict[str, str]:
+    """Return the requirements of a file with hashes, each with its hashes, by package."""
+    blocks = re.split(r'\n(?=\w)', path.read_text(encoding='utf-8'))
+    return {normalise(b.partition('==')[0]): b for b in blocks if not b.startswith('#')}

@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .environment import InstallError, Venv, explanation, same_version, say
-
-BUILD_TOOLS = ('setuptools', 'wheel', 'ninja', 'psutil', 'packaging', 'numpy')
+from .wheel_cache import cache_folder, keep, wheels
 
 # Run inside the environment: what the compiled ops depend on.
 PROBE = """
@@ -86,14 +85,6 @@ def ops_device(facts: Facts, env: Mapping[str, str]) -> str:
         )
     architectures = env.get('TORCH_CUDA_ARCH_LIST') or ' '.join(facts.gpus) or 'all'
     return 'cuda-' + re.sub(r'[^\w.+]+', '_', architectures)
-
-
-def cache_folder(env: Mapping[str, str]) -> Path:
-    """Return the folder in which built wheels are kept."""
-    if env.get('DIFFKD_MM_CACHE'):
-        return Path(env['DIFFKD_MM_CACHE']).expanduser().absolute()
-    base = env.get('XDG_CACHE_HOME') or '~/.cache'
-    return Path(base).expanduser() / 'diffkd_mm'
 
 
 def wheel_key(facts: Facts, mmcv_version: str, device: str) -> str:
@@ -179,47 +170,44 @@ def working_ops(venv: Venv, facts: Facts, mmcv_version: str, device: str) -> boo
     return False
 
 
-def build_ops(venv: Venv, facts: Facts, mmcv_version: str, device: str, target: Path) -> Path:
-    """Compile mmcv from source, with the build tools there, and return its wheel, in ``target``."""
+def build_ops(venv: Venv, facts: Facts, requirement: str, device: str, target: Path) -> Path:
+    """Compile mmcv from source and return its wheel, in ``target``."""
     check_compiler(facts)
     env = {**os.environ, 'MAX_JOBS': str(job_count(os.environ))}
     env.update(compiler_flags(os.environ))
     if device == 'cpu':
         env.update(FORCE_CUDA='0', CUDA_VISIBLE_DEVICES='')
 
-    target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix='.build-', dir=target.parent) as folder:
-        source = fetch_source(venv, mmcv_version, Path(folder), env)
+        source = fetch_source(venv, requirement, Path(folder), env)
         setup_py = source / 'setup.py'
         setup_py.write_text(patch_standard(setup_py.read_text(), required_standard(facts.aten)))
         options = ['-v', '--no-deps', '--no-build-isolation', '--no-cache-dir']
         failure = "mmcv's ops could not be compiled"
         venv.pip('wheel', *options, '-w', f'{folder}/dist', source, failure=failure, env=env)
         (wheel,) = Path(folder, 'dist').glob('*.whl')
-        target.mkdir(exist_ok=True)
-        # A rename within one file system: nobody ever sees half a wheel.
-        return wheel.replace(target / wheel.name)
+        return keep(wheel, target)
 
 
-def fetch_source(venv: Venv, mmcv_version: str, folder: Path, env: Mapping[str, str]) -> Path:
+def fetch_source(venv: Venv, requirement: str, folder: Path, env: Mapping[str, str]) -> Path:
     """Download and unpack mmcv's source distribution and return the folder of its setup.py."""
-    requirement = f'onedl-mmcv=={mmcv_version}'
+    (folder / 'requirements.txt').write_text(requirement)
     options = ['--no-deps', '--no-build-isolation', '--no-cache-dir', '--no-binary', 'onedl-mmcv']
-    failure = f'the source of {requirement} could not be downloaded'
-    venv.pip('download', *options, '-d', folder, requirement, failure=failure, env=env)
+    options += ['--require-hashes', '-d', folder, '-r', folder / 'requirements.txt']
+    venv.pip('download', *options, failure="mmcv's source could not be downloaded", env=env)
     (archive,) = folder.glob('*.tar.gz')
     shutil.unpack_archive(archive, folder / 'source')
     (setup_py,) = folder.glob('source/*/setup.py')
     return setup_py.parent
 
 
-def install_ops(venv: Venv, version: str, constraints: Path) -> None:
+def install_ops(venv: Venv, version: str, requirement: str) -> None:
     """Install mmcv with ops that fit the installed torch: from the cache, or compiled now.
 
     Args:
-        venv (Venv): An environment with torch.
+        venv (Venv): An environment with torch and what mmcv is built with.
         version (str): Version of onedl-mmcv.
-        constraints (Path): Versions of the tools to build with.
+        requirement (str): The same with hashes.
 
     Raises:
         InstallError: If torch cannot be imported, there is no compiler that will do, or the
@@ -236,19 +224,16 @@ def install_ops(venv: Venv, version: str, constraints: Path) -> None:
         return
 
     target = cache_folder(os.environ) / 'wheels' / wheel_key(facts, version, device)
-    for wheel in target.glob('*.whl'):
-        say("[3/6] mmcv's ops, compiled earlier on this machine")
+    for wheel in wheels(target):
+        say("[4/6] mmcv's ops, compiled earlier on this machine")
         if install_wheel(venv, wheel, facts, version, device):
             return
     jobs = job_count(os.environ)
     say(
-        f"[3/6] compiling mmcv's ops for {device} with {jobs} jobs: about {max(1, 16 // jobs)} "
+        f"[4/6] compiling mmcv's ops for {device} with {jobs} jobs: about {max(1, 16 // jobs)} "
         f'minutes{", much more for CUDA" if device != "cpu" else ""}, once per machine'
     )
-    # Again here, since other packages may have upgraded setuptools beyond what the build takes.
-    failure = "the tools to compile mmcv's ops could not be installed"
-    venv.pip('install', '-c', constraints, *BUILD_TOOLS, failure=failure)
-    wheel = build_ops(venv, facts, version, device, target)
+    wheel = build_ops(venv, facts, requirement, device, target)
     if not install_wheel(venv, wheel, facts, version, device):
         say(*explanation(venv.log))
         raise InstallError("mmcv's ops were compiled but do not load; the reason is printed above")

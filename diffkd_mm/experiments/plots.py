@@ -1,0 +1,65 @@
+"""A comparison as pictures."""
+
+import statistics
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from .intervals import mean_interval
+from .results import Summary
+from .study import Contrast
+
+
+def plot_curves(summaries: list[Summary], metric: str, path: Path) -> None:
+    """Draws the metric over the epochs: the mean over seeds, and the range as a band."""
+    figure = Figure(figsize=(7, 4.5), layout='tight')
+    axis = figure.subplots()
+    for summary in summaries:
+        curves = [result.curve for result in summary.results]
+        if not curves:
+            continue
+        steps = sorted(set.intersection(*map(set, curves)))
+        values = [[curve[step] for curve in curves] for step in steps]
+        means = [statistics.mean(v) for v in values]
+        (line,) = axis.plot(steps, means, 'o-', ms=3, label=summary.name)
+        if len(curves) > 1:
+            low, high = [min(v) for v in values], [max(v) for v in values]
+            axis.fill_between(steps, low, high, color=line.get_color(), alpha=0.15)
+    axis.set_xlabel('epoch (or iteration)')
+    axis.set_ylabel(f'{metric} (%)')
+    axis.grid(alpha=0.3)
+    if any(summary.results for summary in summaries):
+        axis.legend(fontsize=8)
+    figure.savefig(path, dpi=150)
+
+
+def plot_intervals(
+    summaries: list[Summary], contrasts: list[Contrast], metric: str, split: str, path: Path
+) -> None:
+    """Draws the arms, and below them the contrasts: every seed, the mean and its 95 % interval."""
+    arms = {summary.name: summary.final(split) for summary in summaries}
+    paired = {f'{x.first} −\n{x.second}': list(x.differences.values()) for x in contrasts}
+    panels = [(arms, f'{metric} (%)')] + [(paired, 'difference, paired by seed')] * bool(paired)
+    heights = [len(values) + 1 for values, _ in panels]
+    figure = Figure(figsize=(7, 1 + 0.45 * sum(heights)), layout='constrained')
+    axes = figure.subplots(len(panels), squeeze=False, gridspec_kw=dict(height_ratios=heights))
+    for axis, (values, label) in zip(axes[:, 0], panels):
+        _draw_rows(axis, values)
+        axis.set_xlabel(label)
+    if paired:
+        axes[1, 0].axvline(0, color='grey', lw=1)
+    figure.savefig(path, dpi=150)
+
+
+def _draw_rows(axis: Axes, rows: dict[str, list[float]]) -> None:
+    for y, values in enumerate(rows.values()):
+        if not values:
+            continue
+        axis.plot(values, [y] * len(values), 'o', ms=3, color='C0', alpha=0.4)
+        mean, low, high = mean_interval(values)
+        bar = None if len(values) == 1 else [[mean - low], [high - mean]]
+        axis.errorbar([mean], [y], xerr=bar, fmt='D', ms=5, color='C0', capsize=3)
+    axis.set_yticks(range(len(rows)), list(rows), fontsize=8)
+    axis.set_ylim(len(rows) - 0.5, -0.5)
+    axis.grid(axis='x', alpha=0.3)

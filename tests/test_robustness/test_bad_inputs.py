@@ -1,0 +1,31 @@
+"""Every wrong input of the tables is answered by one sentence, and nothing of it runs."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from mmengine.runner import CheckpointLoader, checkpoint
+
+sys.path.insert(0, str(Path(__file__).parent))  # the tables
+
+import bad_commands  # noqa: E402
+import bad_files  # noqa: E402
+import bad_options  # noqa: E402
+
+ROWS = [*bad_commands.ROWS, *bad_files.ROWS, *bad_options.ROWS]
+
+
+@pytest.fixture(autouse=True)
+def loaders(monkeypatch):
+    """What the tools do to MMEngine's loaders ends with the test."""
+    monkeypatch.setattr(CheckpointLoader, '_schemes', CheckpointLoader._schemes.copy())
+    monkeypatch.setattr(checkpoint, 'load_from_http', checkpoint.load_from_http)
+
+
+@pytest.mark.parametrize('row', ROWS, ids=lambda row: row.name)
+def test_is_answered_by_one_sentence(row, tmp_path):
+    row.check(tmp_path)
+
+
+def test_no_two_rows_have_one_name():
+    assert len({row.name for row in ROWS}) == len(ROWS)

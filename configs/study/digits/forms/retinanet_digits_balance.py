@@ -2,4 +2,4 @@
 
 _base_ = '../retinanet_digits_diffkd.py'
 
-model = dict(points=dict(fpn=dict(balance=dict(ratio=1.0))))
+model = dict(points=dict(fpn=dict(balance=dict(ratio=5.0))))

@@ -38,7 +38,7 @@ def check_tokens(levels: Sequence[Tensor], options: PointOptions, side: str) -> 
 def check_queries(model: nn.Module, options: PointOptions, side: str) -> None:
     """Queries are compared only by one who says that those of both models correspond."""
     path = getattr(options, side)
-    if options.queries is None and outputs_queries(model, path):
+    if not (options.queries or options.regions) and outputs_queries(model, path):
         raise DistillationError(
             f'the {side} tap {path!r} of {type(model).__name__} outputs something per query, and '
             "the student's query i does not look for what the teacher's query i does. Tap what "

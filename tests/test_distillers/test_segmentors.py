@@ -141,6 +141,9 @@ def test_head_that_takes_data_samples():
     )
     log = tiny.train_step(build(cfg, cfg, masks=point), batch())
     assert log['masks.loss_kd'] > 0 and log['masks.loss_diff'] > 0
+    point['student'] = 'decode_head.cls_embed'
+    with pytest.raises(DistillationError, match='per query.*the pixel decoder'):
+        build(cfg, cfg, masks=point)
 
 
 PAIRS = [

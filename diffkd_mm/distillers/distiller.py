@@ -208,12 +208,11 @@ class Distiller(StudentNames, BaseModel):
                     raise teacher_not_called(teacher, point.options.teacher_tap)
                 if point.options.strides is not None:
                     point.match_strides('teacher', teacher_levels, size)
-                point.check_batch(teacher_levels, 'teacher', BATCH_SIZE)
                 if student_levels:  # else called with annotations only, or never
-                    point.check_batch(student_levels, 'student', BATCH_SIZE)
                     point.check(
                         point.select(student_levels, 'student'),
                         point.select(teacher_levels, 'teacher'),
+                        BATCH_SIZE,
                     )
 
     def _inherit(self) -> None:

@@ -55,10 +55,11 @@ def check_batch(
         if options.regions is None and (level.dim() == 0 or level.size(0) != batch_size):
             raise DistillationError(
                 f'the {side} tap {getattr(options, side)!r} outputs a tensor of shape '
-                f'{tuple(level.shape)} for {batch_size} images, which does not begin with the '
-                'batch. Taps in RoI heads need regions=, the path of the RoI extractor; of a '
-                'decoder that stacks the outputs of its layers, and of a block that cuts the '
-                'image into windows, tap a layer, or the block around them.'
+                f'{tuple(level.shape)} for {batch_size} images: its first dimension is not the '
+                'batch, and those of student and teacher are not the same samples. Taps in RoI '
+                'heads need regions=, the path of the RoI extractor; of a decoder that stacks the '
+                'outputs of its layers, and of a block that cuts images into windows, tap a layer, '
+                'or the block around.'
             )
 
 

@@ -172,7 +172,7 @@ def test_queries_are_not_compared_unmatched(tap):
 def test_layers_of_a_decoder_are_no_batch():
     cfg = detector(DETECTORS[14][0])
     options = dict(queries='index', student_levels=[0], teacher_levels=[0])
-    with pytest.raises(ValueError, match=r'\(6, 2, 300, 256\) for 2 images, .*tap a layer'):
+    with pytest.raises(ValueError, match=r'\(6, 2, 300, 256\) for 2 images: .*tap a layer'):
         build(cfg, cfg, **queries('decoder', **options))
 
 

@@ -65,7 +65,7 @@ class TestMessages:
         message = r"student tap 'neck' outputs .*\(6, 2, 10, 4\) for 2 images.*decoder"
         with pytest.raises(DistillationError, match=message):
             model.distillation.p([stacked], [stacked], samples)
-        with pytest.raises(DistillationError, match='does not begin with the batch'):
+        with pytest.raises(DistillationError, match='first dimension is not the batch'):
             model.distillation.p([torch.zeros(2, 4)], [torch.zeros(8, 4)], samples)
 
 

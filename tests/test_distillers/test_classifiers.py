@@ -182,7 +182,7 @@ def test_tokens_of_deit():
     model = tiny.build_distiller(*networks, dict(features=point), scope='mmpretrain')
     assert tiny.train_step(model, batch())['features.loss_kd'] > 0
     point['drop_tokens'] = 1
-    with pytest.raises(DistillationError, match=r'size \(4, 4\) in the student and \(17, 1\)'):
+    with pytest.raises(DistillationError, match=r'size \(8, 8\) in the student and \(65, 1\)'):
         tiny.build_distiller(*networks, dict(features=point), scope='mmpretrain')
 
 

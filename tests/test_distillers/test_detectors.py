@@ -66,12 +66,13 @@ def train_step(model, data):
 @pytest.mark.parametrize(
     'config, num_levels, channels', DETECTORS, ids=[x[0].split('/')[0] for x in DETECTORS]
 )
-def test_neck(config, num_levels, channels):
+def test_neck(config, num_levels, channels, family):
     model = build(detector(config), detector(config), fpn=fpn(channels, channels))
     assert len(model.distillation.fpn.connector.levels) == num_levels
     with_mask = any(word in config for word in ('mask', 'condinst', 'solo'))
     log = train_step(model, tiny.batch(2, 128, with_mask=with_mask))
     assert log['fpn.loss_kd'] > 0 and log['fpn.loss_diff'] > 0
+    family('detector', config.split('/')[0], 'neck', 'works')
 
 
 PAIRS = [

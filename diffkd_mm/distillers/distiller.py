@@ -1,7 +1,7 @@
 """The distiller: a student that is trained beside a frozen teacher."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -23,7 +23,7 @@ from ..taps import (
     record_regions,
     run_to_taps,
 )
-from .point_building import build_points, naming, plan_points, teacher_not_called
+from .point_building import look_at_teacher, naming, plan_points, teacher_not_called
 from .point_checks import check_processes, check_queries
 from .preprocessing import Pixels, check_channels, convert_images, pixels_of_both
 from .reach import log_reach
@@ -112,35 +112,32 @@ class Distiller(StudentNames, BaseModel):
         That takes its config alone, no weights. Testing needs no teacher: where there is no such
         config, these points are left out, and the reason is told when training begins.
         """
-        self._build_points(None)
-        if not self._left_out:
-            return
-        try:
-            # Weights that are drawn here must not change those that the student is given.
-            with torch.random.fork_rng([]):
-                teacher = MMENGINE_MODELS.build(self.teacher.model_config())
-            self._build_points(teacher)
-        except Exception as error:
-            self._teacher_error = error
+        levels = {}
+        if any(plan.options.asks_teacher for plan in self._plans.values()):
+            try:
+                # Weights that are drawn here must not change those that the student is given.
+                with torch.random.fork_rng([]):
+                    teacher = MMENGINE_MODELS.build(self.teacher.model_config())
+                levels = look_at_teacher(self._plans, teacher)
+            except Exception as error:
+                self._teacher_error = error
+        self._build_points(levels)
+        if self._left_out:
             print_log(
                 f'points {", ".join(self._left_out)} are left out, which does for testing: the '
-                f'teacher could not be looked at ({error})',
+                f'teacher could not be looked at ({self._teacher_error})',
                 logger='current',
                 level=logging.WARNING,
             )
 
-    def _build_points(self, teacher: nn.Module | None) -> None:
-        """Builds those points that are not left out for want of a teacher, in the config's order.
-
-        Those that exist stay.
-        """
-        points = build_points(
-            {name: plan for name, plan in self._plans.items() if name not in self.distillation},
-            teacher,
-        )
-        built = {**dict(self.distillation.items()), **points}
+    def _build_points(self, teacher_levels: Mapping[str, list[Tensor]]) -> None:
+        """Builds the points that are missing, but for those that ask for levels not given."""
+        points = dict(self.distillation.items())
+        for name, plan in self._plans.items():
+            if name not in points and (name in teacher_levels or not plan.options.asks_teacher):
+                points[name] = plan.build(teacher_levels.get(name))
         self.distillation = nn.ModuleDict(
-            {name: built[name] for name in self._plans if name in built}
+            {name: points[name] for name in self._plans if name in points}
         )
 
     @property
@@ -189,7 +186,8 @@ class Distiller(StudentNames, BaseModel):
         """
         _refuse_semi_supervised(model, 'teacher')
         self.teacher.model = model.eval().requires_grad_(False)
-        self._build_points(model)
+        if self._left_out:
+            self._build_points(look_at_teacher(self._plans, model))
         for name, point in self.distillation.items():
             check_tap(model, point.options.teacher, f'point {name!r}, teacher tap')
             with naming(name):
@@ -224,12 +222,11 @@ class Distiller(StudentNames, BaseModel):
                     raise teacher_not_called(teacher, point.options.teacher_tap)
                 if point.options.strides is not None:
                     point.match_strides('teacher', teacher_levels, size)
-                point.check_batch(teacher_levels, 'teacher', BATCH_SIZE)
                 if student_levels:  # else called with annotations only, or never
-                    point.check_batch(student_levels, 'student', BATCH_SIZE)
                     point.check(
                         point.select(student_levels, 'student'),
                         point.select(teacher_levels, 'teacher'),
+                        BATCH_SIZE,
                     )
 
     def _inherit(self) -> None:

@@ -54,20 +54,27 @@ class DistillationPoint(nn.Module):
         """See :meth:`LevelChoice.select`."""
         return self.choice.select(levels, side)
 
-    def check(self, students: Sequence[Tensor], teachers: Sequence[Tensor]) -> None:
-        """Checks number, size and channels of the chosen levels, see :func:`check_levels`."""
+    def check(
+        self,
+        students: Sequence[Tensor],
+        teachers: Sequence[Tensor],
+        batch_size: int | None = None,
+    ) -> None:
+        """Checks the chosen levels, see :func:`check_levels`; the batch where its size is known."""
+        if batch_size is not None:
+            check_batch(students, self.options, 'student', batch_size)
+            check_batch(teachers, self.options, 'teacher', batch_size)
         check_levels(students, teachers, self.options, self.connector, self.loss)
 
-    def check_batch(self, levels: Sequence[Tensor], side: str, batch_size: int) -> None:
-        """Checks that a tap's tensors are of the batch's images, see :func:`check_batch`."""
-        check_batch(levels, self.options, side, batch_size)
-
     def refine(
-        self, students: Sequence[Tensor], teachers: Sequence[Tensor]
+        self,
+        students: Sequence[Tensor],
+        teachers: Sequence[Tensor],
+        batch_size: int | None = None,
     ) -> tuple[list[Tensor], list[Tensor], dict[str, Tensor]]:
         """Refined student tensors, targets and the connector's losses, level by level."""
         students, teachers = self.select(students, 'student'), self.select(teachers, 'teacher')
-        self.check(students, teachers)
+        self.check(students, teachers, batch_size)
         if self.options.resize:
             students = [
                 x
@@ -102,10 +109,8 @@ class DistillationPoint(nn.Module):
             return {'loss_kd': self._zero(students)}
         if self.options.regions is not None and self._has_one_value(students):
             return {'loss_kd': self._zero(students)}
-        if data_samples is not None:
-            self.check_batch(students, 'student', len(data_samples))
-            self.check_batch(teachers, 'teacher', len(data_samples))
-        refined, targets, losses = self.refine(students, teachers)
+        batch_size = None if data_samples is None else len(data_samples)
+        refined, targets, losses = self.refine(students, teachers, batch_size)
         loss_kd = 0
         for level, (x, y) in enumerate(zip(refined, targets)):
             available = dict(data_samples=data_samples, level=level)

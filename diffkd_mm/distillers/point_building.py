@@ -39,9 +39,12 @@ class PlannedPoint:
     students: list[Tensor] | None
 
     def build(self, teachers: list[Tensor] | None = None) -> DistillationPoint:
-        """The point; ``teachers`` are the teacher's chosen levels, if they are asked for."""
-        options = self.options.complete(self.students, teachers)
-        return DistillationPoint(options, self.choice)
+        """The point; ``teachers`` are the teacher's chosen levels, if they are asked for.
+
+        Raises:
+            DistillationError: If connector or loss cannot be built.
+        """
+        return DistillationPoint(self.options.complete(self.students, teachers), self.choice)
 
 
 def teacher_not_called(teacher: nn.Module, tap: Tap) -> DistillationError:
@@ -122,42 +125,36 @@ def _student_levels(
     )
 
 
-def build_points(
-    plans: Mapping[str, PlannedPoint], teacher: nn.Module | None
-) -> dict[str, DistillationPoint]:
-    """Builds points, those that ask for the teacher's channels only if there is a teacher.
+def look_at_teacher(
+    plans: Mapping[str, PlannedPoint], teacher: nn.Module
+) -> dict[str, list[Tensor]]:
+    """Finds the teacher's chosen levels of the points that ask for them, by the points' names.
 
     Args:
         plans (Mapping): The planned points.
-        teacher (nn.Module, optional): The teacher; its weights do not matter.
+        teacher (nn.Module): The teacher; its weights do not matter.
 
     Raises:
-        DistillationError: If a connector or a loss cannot be built, or the teacher cannot be run
-            on a blank image.
+        DistillationError: If there is no such tap, or the teacher cannot be run on a blank image.
     """
     asking = {name: plan for name, plan in plans.items() if plan.options.asks_teacher}
-    found, size = {}, None
-    if teacher is not None and asking:
-        for name, plan in asking.items():
-            check_tap(teacher, plan.options.teacher, f'point {name!r}, teacher tap')
-        try:
-            taps = [plan.options.teacher_tap for plan in asking.values()]
-            (found,), size = probe((teacher, taps, False))
-        except ProbeError as error:
-            raise DistillationError(
-                f'point {next(iter(asking))!r}: the teacher could not be run on a blank image to '
-                f'find teacher_channels; set it. It failed with {error}'
-            ) from error
-    points = {}
-    for name, plan in plans.items():
-        if name not in asking:
-            points[name] = plan.build()
-        elif teacher is not None:
-            with naming(name):
-                levels = found[plan.options.teacher_tap]
-                if not levels:
-                    raise teacher_not_called(teacher, plan.options.teacher_tap)
-                if plan.options.strides is not None:
-                    plan.choice.match_strides('teacher', levels, size)
-                points[name] = plan.build(plan.choice.select(levels, 'teacher'))
-    return points
+    for name, plan in asking.items():
+        check_tap(teacher, plan.options.teacher, f'point {name!r}, teacher tap')
+    taps = [plan.options.teacher_tap for plan in asking.values()]
+    try:
+        (found,), size = probe((teacher, taps, False))
+    except ProbeError as error:
+        raise DistillationError(
+            f'point {next(iter(asking))!r}: the teacher could not be run on a blank image to '
+            f'find teacher_channels; set it. It failed with {error}'
+        ) from error
+    levels = {}
+    for name, plan in asking.items():
+        tensors = found[plan.options.teacher_tap]
+        with naming(name):
+            if not tensors:
+                raise teacher_not_called(teacher, plan.options.teacher_tap)
+            if plan.options.strides is not None:
+                plan.choice.match_strides('teacher', tensors, size)
+            levels[name] = plan.choice.select(tensors, 'teacher')
+    return levels

@@ -40,7 +40,7 @@ def check_tokens(levels: Sequence[Tensor], options: PointOptions, side: str) -> 
 def check_queries(model: nn.Module, options: PointOptions, side: str) -> None:
     """Queries are compared only by one who says that those of both models correspond."""
     path = getattr(options, side)
-    if options.queries is None and outputs_queries(model, path):
+    if not (options.queries or options.regions) and outputs_queries(model, path):
         raise DistillationError(
             f'the {side} tap {path!r} of {type(model).__name__} outputs something per query, and '
             "the student's query i does not look for what the teacher's query i does. Tap what "
@@ -57,10 +57,11 @@ def check_batch(
         if options.regions is None and (level.dim() == 0 or level.size(0) != batch_size):
             raise DistillationError(
                 f'the {side} tap {getattr(options, side)!r} outputs a tensor of shape '
-                f'{tuple(level.shape)} for {batch_size} images, which does not begin with the '
-                'batch. Taps in RoI heads need regions=, the path of the RoI extractor; of a '
-                'decoder that stacks the outputs of its layers, and of a block that cuts the '
-                'image into windows, tap a layer, or the block around them.'
+                f'{tuple(level.shape)} for {batch_size} images: its first dimension is not the '
+                'batch, and those of student and teacher are not the same samples. Taps in RoI '
+                'heads need regions=, the path of the RoI extractor; of a decoder that stacks the '
+                'outputs of its layers, and of a block that cuts images into windows, tap a layer, '
+                'or the block around.'
             )
 
 

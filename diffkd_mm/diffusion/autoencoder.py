@@ -12,7 +12,7 @@ from .layers import PointwiseConv, build_norm
 
 @MODELS.register_module()
 class LinearAutoencoder(nn.Module):
-    """1×1 conv C_t → C with a norm as encoder, 1×1 conv C → C_t as decoder (eq. 6).
+    """1×1 conv C_t → C with a norm as encoder, 1×1 conv C → C_t as decoder.
 
     The norm after the encoder follows the authors' code.
 

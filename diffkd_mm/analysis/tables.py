@@ -85,7 +85,8 @@ def write_json(result: dict | list[dict], path: Path) -> None:
 def tabulate_outputs(outputs: Sequence[Output], depth: int) -> Table:
     """What modules output: those worth tapping first, then all down to a depth of the path."""
     path = Column('module', no_wrap=True)  # to be copied
-    table = Table('', path, 'class', 'channels', 'stride', 'shape for one image')
+    shapes = Column('shape for one image', overflow='fold')
+    table = Table('', path, 'class', 'channels', 'stride', shapes)
     first = worth_tapping(outputs)
     others = [x for x in outputs if not x.worth_tapping and x.path.count('.') < depth]
     for output in (*first, *others):

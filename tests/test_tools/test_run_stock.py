@@ -20,12 +20,14 @@ def config(tmp_path):
     return path
 
 
-def run(*command):
-    return subprocess.run([sys.executable, *map(str, command)], capture_output=True, text=True)
+def run(folder, *command):
+    command = [sys.executable, *map(str, command)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=folder)
 
 
 def test_stock_tool_reads_a_config_based_on_mmseg(config):
-    done = run('-m', 'diffkd_mm', TOOL, config, '--cfg-options', 'model.decode_head.channels=7')
+    options = ['--cfg-options', 'model.decode_head.channels=7']
+    done = run(config.parent, '-m', 'diffkd_mm', TOOL, config, *options)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "type='UNet'" in done.stdout and 'channels=7' in done.stdout
 
@@ -34,7 +36,9 @@ def test_tool_imports_from_its_own_folder(tmp_path):
     (tmp_path / 'beside.py').write_text('VALUE = 41\n')
     tool = tmp_path / 'tool.py'
     tool.write_text('import sys, beside\nprint(beside.VALUE + 1, sys.argv[1:], __name__)\n')
-    assert run('-m', 'diffkd_mm', tool, '-x').stdout.splitlines()[-1] == "42 ['-x'] __main__"
+    assert (
+        run(tmp_path, '-m', 'diffkd_mm', tool, '-x').stdout.splitlines()[-1] == "42 ['-x'] __main__"
+    )
 
 
 @pytest.mark.parametrize('arguments', [[], ['missing.py']], ids=['none', 'missing'])

@@ -1,5 +1,6 @@
 """Taps: recording what modules of a model output, and running a model as deep as they need."""
 
+from .families import runs_whole
 from .listing import Output, check_tap, list_outputs, worth_tapping
 from .probing import PROBE_SIZES, blank_image, probe
 from .recording import Record, Tap, not_called, outputs, record
@@ -20,5 +21,6 @@ __all__ = [
     'record',
     'record_regions',
     'run_to_taps',
+    'runs_whole',
     'worth_tapping',
 ]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import DistillationError
-from .families import predict, run_model
+from .families import predict, run_model, runs_whole
 from .recording import Record, Tap, record
 from .regions import replay_roi_heads
 
@@ -60,7 +60,7 @@ def run_or_predict(
     data_samples: list | None,
     records: dict[str, Record],
 ) -> tuple[Tensor, ...] | None:
-    """Runs the model for taps that are being recorded, as for predicting if nothing else works.
+    """Runs the model for taps that are being recorded; as for predicting if the whole one fails.
 
     Args:
         model (nn.Module): The model.
@@ -79,6 +79,8 @@ def run_or_predict(
     except (DistillationError, torch.OutOfMemoryError):
         raise
     except Exception as cause:
+        if not runs_whole(model, paths):
+            raise
         for record_ in records.values():
             record_.clear()
         try:

@@ -22,6 +22,7 @@ from ..taps import (
     record,
     record_regions,
     run_to_taps,
+    runs_whole,
 )
 from .point_building import look_at_teacher, naming, plan_points, teacher_not_called
 from .point_checks import check_processes, check_queries
@@ -349,13 +350,18 @@ class Distiller(StudentNames, BaseModel):
         except (DistillationError, torch.OutOfMemoryError):
             raise
         except Exception as error:
-            points = ', '.join(
+            points = [
                 f'point {name!r}: teacher tap {point.options.teacher!r}'
                 for name, point in self.distillation.items()
-            )
+                if point.options.regions is None
+                and runs_whole(self.teacher.model, [point.options.teacher])
+            ]
+            if not points:
+                raise
             raise DistillationError(
-                f'{points}: the teacher, a {type(self.teacher.model).__name__}, cannot be run for '
-                f'it, neither as a whole nor for predicting: {type(error).__name__}: {error}'
+                f'{", ".join(points)}: the teacher, a {type(self.teacher.model).__name__}, cannot '
+                f'be run for it, neither as a whole nor for predicting: {type(error).__name__}: '
+                f'{error}'
             ) from error
 
     def teacher_losses(self, inputs: Tensor, data_samples: list | None = None) -> dict[str, Tensor]:

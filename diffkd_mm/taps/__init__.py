@@ -1,6 +1,7 @@
 """Taps: recording what modules of a model output, and running a model as deep as they need."""
 
-from .families import outputs_queries
+from .families import outputs_queries, runs_whole
+from .listing import Output, check_tap, list_outputs, worth_tapping
 from .probing import (
     BATCH_SIZE,
     PROBE_SIZES,
@@ -10,12 +11,13 @@ from .probing import (
     image_channels,
     probe,
 )
-from .recording import Record, Tap, check_tap, not_called, outputs, record
+from .recording import Record, Tap, not_called, outputs, record
 from .regions import record_regions
 from .running import run_to_taps
 
 __all__ = [
     'BATCH_SIZE',
+    'Output',
     'PROBE_SIZES',
     'Probe',
     'ProbeError',
@@ -24,6 +26,7 @@ __all__ = [
     'blank_image',
     'check_tap',
     'image_channels',
+    'list_outputs',
     'not_called',
     'outputs',
     'outputs_queries',
@@ -31,4 +34,6 @@ __all__ = [
     'record',
     'record_regions',
     'run_to_taps',
+    'runs_whole',
+    'worth_tapping',
 ]

@@ -17,15 +17,25 @@ def run_model(
     model: nn.Module, paths: Sequence[str], inputs: Tensor, data_samples: list | None
 ) -> tuple[Tensor, ...] | None:
     """Runs the model up to its taps; returns the neck's features if they were computed alone."""
-    heads = [head for path in paths if (head := _head_of(model, path)) is not None]
-    # Without a backbone it is a wrapped foreign model (timm's), with parts of its own.
-    if not hasattr(model, 'backbone') or not all(_is_dense_head(model, head) for head in heads):
+    if runs_whole(model, paths):
         model(inputs, data_samples, mode='tensor')
         return None
     features = model.extract_feat(inputs)
-    for head in dict.fromkeys(heads):
+    for head in dict.fromkeys(_heads_of(model, paths)):
         head(*(features, data_samples)[: len(_required_parameters(head.forward))])
     return features
+
+
+def runs_whole(model: nn.Module, paths: Sequence[str]) -> bool:
+    """Whether taps need the whole model, and not only the neck's features and dense heads."""
+    # Without a backbone it is a wrapped foreign model (timm's), with parts of its own.
+    return not hasattr(model, 'backbone') or not all(
+        _is_dense_head(model, head) for head in _heads_of(model, paths)
+    )
+
+
+def _heads_of(model: nn.Module, paths: Sequence[str]) -> list[nn.Module]:
+    return [head for path in paths if (head := _head_of(model, path)) is not None]
 
 
 def predict(model: nn.Module, inputs: Tensor, data_samples: list | None) -> None:

@@ -1,6 +1,5 @@
 """Recording what modules of a model output."""
 
-import difflib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
@@ -41,27 +40,6 @@ class Tap(NamedTuple):
 
     path: str
     regions: str | None = None
-
-
-def check_tap(model: nn.Module, path: str, where: str) -> None:
-    """Checks that a path names a module.
-
-    Args:
-        model (nn.Module): Student or teacher.
-        path (str): Dotted path of a module.
-        where (str): What to call the place in the message.
-
-    Raises:
-        DistillationError: Names the path and the nearest existing ones.
-    """
-    paths = [name for name, _ in model.named_modules() if name]
-    if path not in paths:
-        near = difflib.get_close_matches(path, paths, n=3, cutoff=0.4)
-        hint = f' Nearest paths: {", ".join(near)}.' if near else ''
-        raise DistillationError(
-            f'{where}: {type(model).__name__} has no module {path!r}.{hint} '
-            f'Top level: {", ".join(name for name, _ in model.named_children())}.'
-        )
 
 
 def _tensors(output: Any, path: str) -> Iterator[Tensor]:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import DistillationError
-from .families import predict, run_model
+from .families import predict, run_model, runs_whole
 from .recording import Record, Tap, record
 from .regions import replay_roi_heads
 
@@ -43,7 +43,7 @@ def run_to_taps(
     """
     elsewhere = [tap.path for tap in taps if tap.regions is None]
     with record(model, elsewhere) as found:
-        features = _run(model, elsewhere, inputs, data_samples, found)
+        features = run_or_predict(model, elsewhere, inputs, data_samples, found)
     records = {Tap(path): tensors for path, tensors in found.items()}
     on_regions = [tap for tap in taps if tap.regions is not None]
     if on_regions:
@@ -53,14 +53,25 @@ def run_to_taps(
     return records
 
 
-def _run(
+def run_or_predict(
     model: nn.Module,
     paths: Sequence[str],
     inputs: Tensor,
     data_samples: list | None,
     records: dict[str, Record],
 ) -> tuple[Tensor, ...] | None:
-    """Runs the model for taps that are being recorded, a second time if the first one fails."""
+    """Runs the model for taps that are being recorded; as for predicting if the whole one fails.
+
+    Args:
+        model (nn.Module): The model.
+        paths (Sequence[str]): Paths of the taps.
+        inputs (Tensor): Images of shape (B, 3, H, W).
+        data_samples (list, optional): Data samples of the images.
+        records (dict): What has been recorded, emptied for a second run.
+
+    Returns:
+        tuple[Tensor, ...]: The neck's features, if they were computed alone.
+    """
     if model in _PREDICTING:
         return predict(model, inputs, data_samples)
     try:
@@ -68,6 +79,8 @@ def _run(
     except (DistillationError, torch.OutOfMemoryError):
         raise
     except Exception as cause:
+        if not runs_whole(model, paths):
+            raise
         for record_ in records.values():
             record_.clear()
         try:

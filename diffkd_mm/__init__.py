@@ -6,8 +6,11 @@ for), so a config needs nothing but ``custom_imports = dict(imports=['diffkd_mm'
 
 __version__ = '0.1.0'
 
+from . import compat  # noqa: F401  first: config inheritance must work before anything is parsed
+
+# isort: split
 from . import (
-    compat,  # noqa: F401  first: config inheritance must work before anything is parsed
+    chains,
     connectors,
     datasets,
     diffusion,
@@ -19,6 +22,7 @@ from . import (
 )
 
 __all__ = [
+    'chains',
     'connectors',
     'datasets',
     'diffusion',

@@ -9,6 +9,7 @@ from mmengine.runner import Runner
 from diffkd_mm.checkpoints.reading import read_all_safely
 from diffkd_mm.errors import DistillationError
 from diffkd_mm.experiments.launch import end_process_group, load_config, type_name
+from diffkd_mm.hooks import RefuseUnfoldedHook
 
 
 def parse_args() -> argparse.Namespace:
@@ -112,6 +113,7 @@ def main() -> None:
         read_all_safely()
     try:
         runner = Runner.from_cfg(cfg)
+        runner.register_hook(RefuseUnfoldedHook())
         if args.out:
             dump_predictions(runner, cfg, args.out)
         runner.test()

@@ -12,6 +12,7 @@ from diffkd_mm.checkpoints.reading import read_all_safely
 from diffkd_mm.checkpoints.storage import has_checkpoints
 from diffkd_mm.errors import DistillationError
 from diffkd_mm.experiments.launch import end_process_group, load_config, type_name
+from diffkd_mm.hooks import RefuseUnfoldedHook
 
 
 def parse_args() -> argparse.Namespace:
@@ -92,7 +93,9 @@ def main() -> None:
     elif args.resume:
         cfg.resume, cfg.load_from = True, args.resume
     try:
-        Runner.from_cfg(cfg).train()
+        runner = Runner.from_cfg(cfg)
+        runner.register_hook(RefuseUnfoldedHook())
+        runner.train()
     except (DistillationError, FloatingPointError) as error:
         # The message says what to change; a traceback would bury it.
         raise SystemExit(f'{type(error).__name__}: {error}') from error

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..errors import DistillationError
 from ..options import check_options
 from ..registry import MODELS
+from ..reparam import Surgery, check_folded, fold
 from ..taps import (
     BATCH_SIZE,
     ProbeError,
@@ -50,6 +51,9 @@ class Distiller(StudentNames, BaseModel):
         points (dict, optional): Options of a point, see :class:`PointOptions`, by the point's name.
         inherit (Sequence[str]): Parts of the student, such as ``['neck', 'bbox_head']``, that are
             initialised from the teacher's where names and shapes agree. Defaults to none.
+        branches (dict, optional): Options of :class:`~diffkd_mm.reparam.Surgery`: ``layers``,
+            ``num_branches`` and ``noise``. These layers of the student are several in training and
+            fold into one. They need no teacher and no point.
         data_preprocessor (dict, optional): The student's, where a config keeps it outside of the
             model, as MMPretrain's do.
         pretrained (None): Set by MMSegmentation's ``init_model``, which means a segmentor.
@@ -67,6 +71,7 @@ class Distiller(StudentNames, BaseModel):
         teacher: dict | None = None,
         points: dict | None = None,
         inherit: Sequence[str] = (),
+        branches: dict | None = None,
         data_preprocessor: dict | None = None,
         pretrained: None = None,
         train_cfg: None = None,
@@ -79,6 +84,7 @@ class Distiller(StudentNames, BaseModel):
         _refuse_semi_supervised(student_model, 'student')
         super().__init__(data_preprocessor=student_model.data_preprocessor)
         self.student = student_model
+        self._branch_out(branches)
         self.teacher: FrozenTeacher | None = None
         if teacher is not None:
             if not isinstance(teacher, dict) or not (
@@ -106,6 +112,20 @@ class Distiller(StudentNames, BaseModel):
         self.give_student_its_names()
 
     # Building
+
+    def _branch_out(self, branches: dict | None) -> None:
+        if branches is None:
+            return
+        if not isinstance(branches, dict) or not branches.get('layers'):
+            raise DistillationError(
+                f'branches={branches!r}: it needs layers, the paths of layers of the student.'
+            )
+        check_options(branches, Surgery, 'branches')
+        Surgery(**branches).apply(self.student)
+
+    def fold(self) -> nn.Module:
+        """A copy of the student as its own config builds it, every layer in branches folded."""
+        return fold(self.student)
 
     def _build_first_points(self) -> None:
         """Builds the points; if some ask for the teacher's channels, with a look at the teacher.
@@ -191,6 +211,8 @@ class Distiller(StudentNames, BaseModel):
             self._build_points(look_at_teacher(self._plans, model))
         for name, point in self.distillation.items():
             check_tap(model, point.options.teacher, f'point {name!r}, teacher tap')
+            if guidance := getattr(point.chain, 'guidance', None):
+                check_tap(model, guidance, f'point {name!r}, guidance')
             with naming(name):
                 check_processes(point, point.options)
                 check_queries(model, point.options, 'teacher')
@@ -223,6 +245,9 @@ class Distiller(StudentNames, BaseModel):
                     raise teacher_not_called(teacher, point.options.teacher_tap)
                 if point.options.strides is not None:
                     point.match_strides('teacher', teacher_levels, size)
+                if getattr(point.chain, 'guidance', None):
+                    teacher_level, *_ = point.select(teacher_levels, 'teacher')
+                    point.chain.check_guide(self._guide(point), teacher_level.size(1))
                 if student_levels:  # else called with annotations only, or never
                     point.check(
                         point.select(student_levels, 'student'),
@@ -297,7 +322,7 @@ class Distiller(StudentNames, BaseModel):
         if not extractors:  # before the student, whose activations would be held meanwhile
             teacher_records = self.run_teacher(inputs, data_samples)
         with (
-            record(self.student, [point.options.student for point in points]) as student_records,
+            record(self.student, [point.options.recorded for point in points]) as student_records,
             record_regions(self.student, extractors) as regions,
         ):
             losses = self.student(inputs, data_samples, mode='loss')
@@ -309,9 +334,10 @@ class Distiller(StudentNames, BaseModel):
         for name, point in self.distillation.items():
             with naming(name):
                 options = point.options
-                students = outputs(student_records[options.student], options.student, 'student')
+                recorded = student_records[options.recorded]
+                students = outputs(recorded, options.recorded, 'student')
                 teachers = outputs(teacher_records[options.teacher_tap], options.teacher, 'teacher')
-                point_losses = point(students, teachers, data_samples)
+                point_losses = point(students, teachers, data_samples, self._guide(point))
                 if point.balance is not None:
                     point_losses |= point.balance(own, point_losses['loss_kd'], students)
             losses.update({f'{name}.{key}': value for key, value in point_losses.items()})
@@ -319,6 +345,11 @@ class Distiller(StudentNames, BaseModel):
                 log_reach(self.student, point, students, point_losses)
         self._reach_is_logged |= torch.is_grad_enabled()
         return losses
+
+    def _guide(self, point: DistillationPoint) -> nn.Module | None:
+        """The teacher's layer that guides the point's chain, if there is one."""
+        path = getattr(point.chain, 'guidance', None)
+        return self.teacher.model.get_submodule(path) if path else None
 
     @torch.no_grad()
     def run_teacher(
@@ -400,6 +431,12 @@ class Distiller(StudentNames, BaseModel):
                 'use bfloat16 or float32 in place of float16, and go on with --resume.'
             )
         return total, log_vars
+
+    # Loading
+
+    def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
+        check_folded(state_dict, self.student, 'the checkpoint')
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     # Devices
 

@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -13,7 +14,7 @@ from .point_options import PointOptions
 
 
 class DistillationPoint(nn.Module):
-    """A student tap, a teacher tap, a connector between them and a loss.
+    """A student tap, a teacher tap, a connector, a chain if the tap has branches, and a loss.
 
     Args:
         options (PointOptions): What the config says of it, with nothing left open.
@@ -31,6 +32,9 @@ class DistillationPoint(nn.Module):
         self.connector = None
         if options.connector is not None:
             self.connector = build_part(options.connector, f'point {options.name!r}, connector')
+        self.chain = None
+        if options.chain is not None:
+            self.chain = build_part(options.chain, f'point {options.name!r}, chain')
         self.loss = build_part(options.loss, f'point {options.name!r}, loss')
         self.balance = None
         if options.balance is not None:
@@ -71,10 +75,26 @@ class DistillationPoint(nn.Module):
         students: Sequence[Tensor],
         teachers: Sequence[Tensor],
         batch_size: int | None = None,
+        guide: nn.Module | None = None,
     ) -> tuple[list[Tensor], list[Tensor], dict[str, Tensor]]:
-        """Refined student tensors, targets and the connector's losses, level by level."""
+        """Refined student tensors, targets and the losses of connector or chain.
+
+        One of each per level, or per step of a chain.
+        """
         students, teachers = self.select(students, 'student'), self.select(teachers, 'teacher')
-        self.check(students, teachers, batch_size)
+        if self.chain is None:
+            self.check(students, teachers, batch_size)
+            return self._connect(students, teachers)
+        self.check(students[:1], teachers, batch_size)
+        # The branches in one batch, so that a connector's statistics see the teacher once.
+        refined, targets, losses = self._connect([torch.cat(students)], teachers)
+        branches = refined[0].chunk(len(students))
+        predictions, targets, more = self.chain(branches, targets[0], guide)
+        return predictions, targets, {**losses, **more}
+
+    def _connect(
+        self, students: list[Tensor], teachers: list[Tensor]
+    ) -> tuple[list[Tensor], list[Tensor], dict[str, Tensor]]:
         if self.options.resize:
             students = [
                 x
@@ -91,6 +111,7 @@ class DistillationPoint(nn.Module):
         students: Sequence[Tensor],
         teachers: Sequence[Tensor],
         data_samples: list | None = None,
+        guide: nn.Module | None = None,
     ) -> dict[str, Tensor]:
         """Compares the levels of both taps.
 
@@ -98,9 +119,11 @@ class DistillationPoint(nn.Module):
             students (Sequence[Tensor]): The tensors of the student tap.
             teachers (Sequence[Tensor]): The tensors of the teacher tap.
             data_samples (list, optional): Data samples of the batch, for losses that ask for them.
+            guide (nn.Module, optional): The teacher's layer that guides the chain.
 
         Returns:
-            dict[str, Tensor]: ``loss_kd``, summed over the levels, and what the connector adds.
+            dict[str, Tensor]: ``loss_kd``, summed over the levels or the steps of a chain, and
+            what connector and chain add.
 
         Raises:
             DistillationError: If the levels do not fit.
@@ -110,7 +133,7 @@ class DistillationPoint(nn.Module):
         if self.options.regions is not None and self._has_one_value(students):
             return {'loss_kd': self._zero(students)}
         batch_size = None if data_samples is None else len(data_samples)
-        refined, targets, losses = self.refine(students, teachers, batch_size)
+        refined, targets, losses = self.refine(students, teachers, batch_size, guide)
         loss_kd = 0
         for level, (x, y) in enumerate(zip(refined, targets)):
             available = dict(data_samples=data_samples, level=level)

@@ -10,7 +10,7 @@ from ..errors import DistillationError
 from ..taps import ProbeError, Tap, check_tap, not_called, probe
 from .levels import LevelChoice
 from .point import DistillationPoint
-from .point_checks import check_queries
+from .point_checks import check_branches, check_queries
 from .point_options import PointOptions
 
 
@@ -82,6 +82,7 @@ def plan_points(student: nn.Module, configs: Mapping[str, Mapping]) -> dict[str,
             check_tap(student, options.regions, f'point {name!r}, regions')
         with naming(name):
             check_queries(student, options, 'student')
+            check_branches(student, options)
     asking = [options for options in every.values() if options.asks_student]
     found, size, cause = {}, None, None
     if asking:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ..diffusion import Standardization
 from ..errors import DistillationError
+from ..reparam import Branches
 from ..taps import outputs_queries
 from .point_options import PointOptions
 
@@ -193,4 +194,15 @@ def _check_loss_channels(i: int, student: Tensor, teacher: Tensor, loss: nn.Modu
             f'{teacher.shape[1]} in the teacher. Add a connector, e.g. '
             f"dict(type='ConvConnector', student_channels={student.shape[1]}, "
             f'teacher_channels={teacher.shape[1]}).'
+        )
+
+
+def check_branches(student: nn.Module, options: PointOptions) -> None:
+    """A chain's student tap is a layer in branches."""
+    if options.chain is not None and not isinstance(
+        student.get_submodule(options.student), Branches
+    ):
+        raise DistillationError(
+            f'a chain needs a student tap in branches, and {options.student!r} is none. Add it to '
+            f'the distiller: branches=dict(layers=[{options.student!r}]).'
         )

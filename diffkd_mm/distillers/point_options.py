@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..errors import DistillationError
 from ..options import NonNegativeInt, PositiveInt, check_options, fits, part_class
+from ..reparam import STATES
 from ..taps import Tap
 
 
@@ -28,6 +29,9 @@ class PointOptions:
             without a connector.
         connector (dict, optional): Config of the connector. Defaults to None: the student's
             tensors are compared as they are.
+        chain (dict, optional): Config of a chain, ``dict(type='KDiffusionChain')``: the student tap
+            is then a layer of the distiller's ``branches``, the connector, if there is one, brings
+            each branch to the teacher's channels, and the loss compares the chain's steps.
         student_levels (Sequence[int], optional): Indices of the student levels. Defaults to all.
         teacher_levels (Sequence[int], optional): Indices of the teacher levels. Defaults to all.
         strides (Sequence[int], optional): Strides, in pixels, of the levels to compare, in place
@@ -62,6 +66,7 @@ class PointOptions:
     teacher: str
     loss: dict
     connector: dict | None = None
+    chain: dict | None = None
     student_levels: Sequence[int] | int | None = None
     teacher_levels: Sequence[int] | int | None = None
     strides: Sequence[PositiveInt] | PositiveInt | None = None
@@ -93,6 +98,13 @@ class PointOptions:
             raise DistillationError(
                 f'{where}: levels are chosen by strides or by student_levels and '
                 'teacher_levels, not by both.'
+            )
+        if self.chain is not None and not (
+            self.student_levels is self.strides is self.regions is None
+        ):
+            raise DistillationError(
+                f'{where}: a chain takes the one output of a layer in branches; leave out '
+                'student_levels, strides and regions.'
             )
         self._check_dropped_tokens(where)
 
@@ -130,6 +142,11 @@ class PointOptions:
         if missing:
             raise DistillationError(f'point {name!r}: {", ".join(missing)} is missing.')
         return cls(name, **cfg)
+
+    @property
+    def recorded(self) -> str:
+        """Path of the student's module whose outputs the point takes in a step."""
+        return self.student if self.chain is None else f'{self.student}.{STATES}'
 
     @property
     def student_tap(self) -> Tap:

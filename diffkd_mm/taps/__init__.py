@@ -1,6 +1,7 @@
 """Taps: recording what modules of a model output, and running a model as deep as they need."""
 
 from .families import outputs_queries, runs_whole
+from .following import follow
 from .listing import Output, check_tap, list_outputs, worth_tapping
 from .probing import (
     BATCH_SIZE,
@@ -25,6 +26,7 @@ __all__ = [
     'Tap',
     'blank_image',
     'check_tap',
+    'follow',
     'image_channels',
     'list_outputs',
     'not_called',

@@ -1,7 +1,8 @@
 """Writes the student of a training checkpoint as a small file of weights.
 
-Optimizer, logs, averaged copies and distillation modules are left out; the result loads into the
-plain student config, here or in stock OpenMMLab tools, and with ``torch.load(weights_only=True)``.
+Optimizer, logs, averaged copies and distillation modules are left out, layers in branches
+(KDiffusion) folded into one; the result loads into the plain student config, here or in stock
+OpenMMLab tools, and with ``torch.load(weights_only=True)``.
 It carries the student's config, so that ``DetInferencer(weights=FILE)`` needs no other file.
 """
 
@@ -14,6 +15,7 @@ import torch
 from diffkd_mm.checkpoints.reading import model_weights, read_checkpoint_file
 from diffkd_mm.checkpoints.student_config import student_config
 from diffkd_mm.errors import DistillationError
+from diffkd_mm.reparam import fold_state_dict
 
 
 def main() -> None:
@@ -26,7 +28,7 @@ def main() -> None:
     args = parser.parse_args()
     try:
         checkpoint = read_checkpoint_file(str(args.checkpoint), trust=args.trust)
-        weights = model_weights(checkpoint, str(args.checkpoint))
+        weights = fold_state_dict(model_weights(checkpoint, str(args.checkpoint)))
     except DistillationError as error:
         raise SystemExit(f'export_student.py: {error}') from error
     # The names of the classes, which stock inference tools look for.

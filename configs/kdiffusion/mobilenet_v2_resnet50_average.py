@@ -1,0 +1,5 @@
+"""The baseline "Average": the mean of the branches is compared, 67.56 in the slides."""
+
+_base_ = './mobilenet_v2_resnet50_single.py'
+
+model = dict(points=dict(last=dict(chain=dict(_delete_=True, type='AverageChain'))))

@@ -1,0 +1,5 @@
+"""The baseline "Average": the mean of the branches is compared, 75.32 in the slides."""
+
+_base_ = './shufflenet_v1_wrn40_2_single.py'
+
+model = dict(points=dict(last=dict(chain=dict(_delete_=True, type='AverageChain'))))

@@ -1,0 +1,81 @@
+"""KDiffusion's configs: each builds, finds its taps in both models, and folds into its student."""
+
+from copy import deepcopy
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+
+import diffkd_mm  # noqa: F401  registers the distiller
+from diffkd_mm.distillers.teacher import FrozenTeacher
+
+CONFIGS = Path(__file__).parents[2] / 'configs' / 'kdiffusion'
+NAMES = sorted(path.stem for path in CONFIGS.glob('*_*.py') if 'diffkd' not in path.stem)
+
+
+@cache
+def teacher_of(config):
+    """A teacher with random weights; a config's teacher is the same for all of its pairs."""
+    return MODELS.build(FrozenTeacher(config, 'none').model_config())
+
+
+def built(name):
+    cfg = Config.fromfile(CONFIGS / f'{name}.py')
+    init_default_scope(cfg.default_scope)
+    model_cfg = deepcopy(cfg.model)
+    if 'data_preprocessor' in cfg:
+        model_cfg.setdefault('data_preprocessor', cfg.data_preprocessor)
+    return cfg, MODELS.build(model_cfg)
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_config_fits_both_models(name):
+    cfg, model = built(name)
+    model.use_teacher(teacher_of(cfg.model.teacher.config))
+    layers = [point.options.student for point in model.distillation.values()]
+    assert sorted(layers) == sorted(cfg.model.branches.layers)
+    assert len(layers) == (1 if name.endswith(('_single', '_average')) else 3)
+    chains = [point.chain for point in model.distillation.values()]
+    guided = [getattr(chain, 'guidance', None) is not None for chain in chains]
+    assert all(guided) if name.endswith('_guided') else not any(guided)
+    kind = 'AverageChain' if name.endswith('_average') else 'KDiffusionChain'
+    assert {type(chain).__name__ for chain in chains} == {kind}
+
+
+def test_there_is_a_config_of_every_row():
+    pairs = [
+        'shufflenet_v1_resnet32x4',
+        'shufflenet_v1_wrn40_2',
+        'mobilenet_v2_vgg13',
+        'mobilenet_v2_resnet50',
+        'shufflenet_v2_resnet32x4',
+    ]
+    students = ['mobilenet_v2', 'mobilenet_v3', 'resnet18', 'shufflenet_v1', 'shufflenet_v2']
+    kinds = ['average', 'single', 'multi', 'guided']
+    expected = [f'{pair}_{kind}' for pair in pairs for kind in kinds]
+    expected += [f'{student}_swin_{kind}' for student in students for kind in kinds[1:3]]
+    assert NAMES == sorted(expected)
+
+
+@pytest.mark.parametrize('name', ['mobilenet_v2_vgg13_guided', 'mobilenet_v3_swin_multi'])
+def test_folds_into_its_student(name):
+    cfg, model = built(name)
+    weights = model.fold().state_dict()
+    plain = MODELS.build(dict(cfg.model.student, data_preprocessor=cfg.data_preprocessor)).eval()
+    plain.load_state_dict(weights, strict=True)
+    x = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.allclose(model.eval()(x), plain(x), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    'name', ['retinanet_r50_r101_diffkd_kdiffusion', 'deeplabv3_r18_r101_diffkd_kdiffusion']
+)
+def test_beside_diffkd(name):
+    cfg, model = built(name)
+    assert any(point.chain is None for point in model.distillation.values())
+    assert any(point.chain is not None for point in model.distillation.values())
+    model.use_teacher(teacher_of(cfg.model.teacher.config))

@@ -13,22 +13,14 @@ from torch import Tensor, nn
 from ..errors import DistillationError
 from ..options import check_options
 from ..registry import MODELS
-from ..reparam import Surgery, check_folded, fold
-from ..taps import (
-    BATCH_SIZE,
-    ProbeError,
-    check_tap,
-    outputs,
-    probe,
-    record,
-    record_regions,
-    run_to_taps,
-    runs_whole,
-)
-from .point_building import look_at_teacher, naming, plan_points, teacher_not_called
-from .point_checks import check_processes, check_queries
+from ..reparam import check_folded, fold
+from ..taps import outputs, record, record_regions, run_to_taps, runs_whole
+from .inheritance import inherit_tensors
+from .model_checks import check_points, guide_of
+from .point_building import look_at_teacher, naming, plan_points
 from .preprocessing import Pixels, check_channels, convert_images, pixels_of_both
 from .reach import log_reach
+from .student_model import build_student, refuse_semi_supervised
 from .student_names import StudentNames
 from .teacher import FrozenTeacher
 
@@ -80,11 +72,9 @@ class Distiller(StudentNames, BaseModel):
             raise DistillationError(
                 'pretrained and train_cfg are options of the student: student=dict(…).'
             )
-        student_model = MMENGINE_MODELS.build(_with_preprocessor(student, data_preprocessor))
-        _refuse_semi_supervised(student_model, 'student')
+        student_model = build_student(student, data_preprocessor, branches)
         super().__init__(data_preprocessor=student_model.data_preprocessor)
         self.student = student_model
-        self._branch_out(branches)
         self.teacher: FrozenTeacher | None = None
         if teacher is not None:
             if not isinstance(teacher, dict) or not (
@@ -112,16 +102,6 @@ class Distiller(StudentNames, BaseModel):
         self.give_student_its_names()
 
     # Building
-
-    def _branch_out(self, branches: dict | None) -> None:
-        if branches is None:
-            return
-        if not isinstance(branches, dict) or not branches.get('layers'):
-            raise DistillationError(
-                f'branches={branches!r}: it needs layers, the paths of layers of the student.'
-            )
-        check_options(branches, Surgery, 'branches')
-        Surgery(**branches).apply(self.student)
 
     def fold(self) -> nn.Module:
         """A copy of the student as its own config builds it, every layer in branches folded."""
@@ -177,7 +157,7 @@ class Distiller(StudentNames, BaseModel):
         if any(parameter.requires_grad for parameter in self.student.parameters()):
             self.build_teacher()
         if self.inherit and self.teacher.model is not None:
-            self._inherit()
+            inherit_tensors(self.student, self.teacher.model, self.inherit)
 
     def build_teacher(self) -> None:
         """Builds and loads the teacher, once, and checks it against points and student.
@@ -205,77 +185,13 @@ class Distiller(StudentNames, BaseModel):
         Raises:
             DistillationError: If a point does not fit.
         """
-        _refuse_semi_supervised(model, 'teacher')
+        refuse_semi_supervised(model, 'teacher')
         self.teacher.model = model.eval().requires_grad_(False)
         if self._left_out:
             self._build_points(look_at_teacher(self._plans, model))
-        for name, point in self.distillation.items():
-            check_tap(model, point.options.teacher, f'point {name!r}, teacher tap')
-            if guidance := getattr(point.chain, 'guidance', None):
-                check_tap(model, guidance, f'point {name!r}, guidance')
-            with naming(name):
-                check_processes(point, point.options)
-                check_queries(model, point.options, 'teacher')
         check_channels(self.student, model)
         self._pixels = pixels_of_both(self.student.data_preprocessor, model.data_preprocessor)
-        self._check_shapes(model)
-
-    def _check_shapes(self, teacher: nn.Module) -> None:
-        """Compares both models' levels on a blank image, so that a mismatch shows at once."""
-        points = self.distillation.values()
-        try:
-            shapes, size = probe(
-                (self.student, [point.options.student_tap for point in points], True),
-                (teacher, [point.options.teacher_tap for point in points], False),
-            )
-        except ProbeError as error:
-            # A tap that needs annotations: the first training step checks it.
-            for name, point in self.distillation.items():
-                if point.options.strides is not None:
-                    raise DistillationError(
-                        f'point {name!r}: a blank image could not be run through both models to '
-                        f'find the strides; use student_levels and teacher_levels. {error}'
-                    ) from error
-            return
-        for name, point in self.distillation.items():
-            with naming(name):
-                student_levels = shapes[0][point.options.student_tap]
-                teacher_levels = shapes[1][point.options.teacher_tap]
-                if not teacher_levels:
-                    raise teacher_not_called(teacher, point.options.teacher_tap)
-                if point.options.strides is not None:
-                    point.match_strides('teacher', teacher_levels, size)
-                if getattr(point.chain, 'guidance', None):
-                    teacher_level, *_ = point.select(teacher_levels, 'teacher')
-                    point.chain.check_guide(self._guide(point), teacher_level.size(1))
-                if student_levels:  # else called with annotations only, or never
-                    point.check(
-                        point.select(student_levels, 'student'),
-                        point.select(teacher_levels, 'teacher'),
-                        BATCH_SIZE,
-                    )
-
-    def _inherit(self) -> None:
-        """Copies the teacher's tensors into the parts of the student that inherit them."""
-        teacher, student = self.teacher.model.state_dict(), self.student.state_dict()
-        for part in self.inherit:
-            mine = [name for name in student if name.startswith(part + '.')]
-            fitting = [
-                name
-                for name in mine
-                if name in teacher and teacher[name].shape == student[name].shape
-            ]
-            if not fitting:
-                raise DistillationError(
-                    f'inherit={list(self.inherit)}: no tensor of {part!r} has the same name and '
-                    f'shape in student ({len(mine)} tensors) and teacher.'
-                )
-            for name in fitting:
-                student[name].copy_(teacher[name])
-            print_log(
-                f'{part}: {len(fitting)} of {len(mine)} tensors inherited from the teacher',
-                logger='current',
-            )
+        check_points(self.distillation, self.student, model)
 
     def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
         """Passes over the tensors of points that are left out for want of a teacher."""
@@ -337,7 +253,8 @@ class Distiller(StudentNames, BaseModel):
                 recorded = student_records[options.recorded]
                 students = outputs(recorded, options.recorded, 'student')
                 teachers = outputs(teacher_records[options.teacher_tap], options.teacher, 'teacher')
-                point_losses = point(students, teachers, data_samples, self._guide(point))
+                guide = guide_of(point, self.teacher.model)
+                point_losses = point(students, teachers, data_samples, guide)
                 if point.balance is not None:
                     point_losses |= point.balance(own, point_losses['loss_kd'], students)
             losses.update({f'{name}.{key}': value for key, value in point_losses.items()})
@@ -345,11 +262,6 @@ class Distiller(StudentNames, BaseModel):
                 log_reach(self.student, point, students, point_losses)
         self._reach_is_logged |= torch.is_grad_enabled()
         return losses
-
-    def _guide(self, point: DistillationPoint) -> nn.Module | None:
-        """The teacher's layer that guides the point's chain, if there is one."""
-        path = getattr(point.chain, 'guidance', None)
-        return self.teacher.model.get_submodule(path) if path else None
 
     @torch.no_grad()
     def run_teacher(
@@ -444,33 +356,3 @@ class Distiller(StudentNames, BaseModel):
         if self.teacher is not None:
             self.teacher.apply(fn)
         return super()._apply(fn, *args)
-
-
-def _with_preprocessor(student: dict, data_preprocessor: dict | None) -> dict:
-    """A student's config with the data preprocessor of its own or, without one, that beside it."""
-    own = student.get('data_preprocessor')
-    if data_preprocessor is None:
-        return dict(student)
-    if own is not None and dict(own) != dict(data_preprocessor):
-        print_log(
-            'The data_preprocessor beside the model is not used: the student has one of its own, '
-            'which differs.',
-            logger='current',
-            level=logging.WARNING,
-        )
-    return {'data_preprocessor': data_preprocessor, **student}
-
-
-def _refuse_semi_supervised(model: nn.Module, side: str) -> None:
-    if {'student', 'teacher'} <= {name for name, _ in model.named_children()}:
-        kind = type(model).__name__
-        advice = {
-            'student': f"Put the distiller inside: {kind} with detector=dict(type='diffkd_mm."
-            "Distiller', ...).",
-            'teacher': 'Give the config of its detector, and the weights of one of the two under '
-            "the detector's names.",
-        }
-        raise DistillationError(
-            f'the {side} is a {kind}, which holds a student and a teacher of its own. '
-            f'{advice[side]}'
-        )

@@ -313,7 +313,8 @@ class TestCheckpoints:
     def test_keys_that_do_not_fit_are_reported_by_the_students_names(self, teacher_checkpoint):
         state = tiny.build(tiny.retinanet()).state_dict()
         state['backbone.extra'] = state.pop('backbone.conv1.weight')
-        model = tiny.build(tiny.distiller(teacher_checkpoint, points={}))
+        cfg = dict(tiny.distiller(teacher_checkpoint, points={}), teacher=None)
+        model = tiny.build(cfg)
         result = model.load_state_dict(state, strict=False)
         assert result.missing_keys == ['backbone.conv1.weight']
         assert result.unexpected_keys == ['backbone.extra']

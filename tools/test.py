@@ -75,7 +75,8 @@ def use_validation_split(cfg: Config) -> None:
 def leave_out_teacher(cfg: Config) -> None:
     """Testing needs the student alone, so not even the teacher's config is looked at."""
     if type_name(cfg.model.type).split('.')[-1] == 'Distiller':
-        cfg.model.update(teacher=None, points={}, inherit=())
+        # Set one by one: a config's `update` would merge into the points.
+        cfg.model.teacher, cfg.model.points, cfg.model.inherit = None, {}, ()
 
 
 def use_tta(cfg: Config) -> None:

@@ -55,7 +55,11 @@ class KDiffusionChain(nn.Module):
         self.guidance_weight = guidance_weight
 
     def forward(
-        self, branches: Sequence[Tensor], teacher: Tensor, guide: nn.Module | None = None
+        self,
+        branches: Sequence[Tensor],
+        teacher: Tensor,
+        guide: nn.Module | None = None,
+        scale: Tensor | None = None,
     ) -> tuple[list[Tensor], list[Tensor], Losses]:
         """Pairs to compare, one per step.
 
@@ -64,6 +68,8 @@ class KDiffusionChain(nn.Module):
                 teacher's shape, (B, C, H, W) or (B, C).
             teacher (Tensor): The teacher's feature x_0.
             guide (nn.Module, optional): The teacher's next layer, if there is guidance.
+            scale (Tensor, optional): What brings x_0 back to the units that this layer takes, of
+                shape (C,) or (1,). Defaults to 1.
 
         Returns:
             tuple: Posterior means of student and teacher per step (eq. 12), and a dict with
@@ -75,6 +81,8 @@ class KDiffusionChain(nn.Module):
         if guide is not None:
             # The network passes on the mean of its branches: this is its x̂_0.
             difference = teacher - sum(branches) / len(branches)
+            if scale is not None:
+                difference = difference * scale.view(-1, *[1] * (difference.dim() - 2))
             guided = apply_weights(guide, difference)
             losses['loss_guide'] = self.guidance_weight * guided.square().mean()
         if self.shuffle:

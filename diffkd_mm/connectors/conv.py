@@ -44,6 +44,12 @@ class ConvConnector(Connector):
             for channels in self.teacher_channels
         )
 
+    def target_scale(self) -> Tensor | None:
+        standardization = self.standardizations[0]
+        if isinstance(standardization, Standardization):
+            return standardization.deviation
+        return None
+
     def forward(
         self, students: Sequence[Tensor], teachers: Sequence[Tensor]
     ) -> tuple[list[Tensor], list[Tensor], Losses]:

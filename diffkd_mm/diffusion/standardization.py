@@ -46,6 +46,14 @@ class Standardization(nn.Module):
             self.mean.lerp_(moments[0], weight)
         self.mean_square.lerp_(moments[1], weight)
 
+    @property
+    def deviation(self) -> Tensor:
+        """What features are divided by, of shape (C,), or (1,) with ``mode='scale'``."""
+        return self._variance().sqrt()
+
+    def _variance(self) -> Tensor:
+        return (self.mean_square - self.mean.square()).clamp(min=1e-6)
+
     def forward(self, x: Tensor) -> Tensor:
         """Standardises maps (B, C, H, W) or vectors (B, C).
 
@@ -56,5 +64,4 @@ class Standardization(nn.Module):
         x = x.to(self.mean.dtype)  # half precision has no room for squares
         if self.training:
             self._update(x)
-        variance = (self.mean_square - self.mean.square()).clamp(min=1e-6)
-        return (x - self.mean[:, None, None]) * variance.rsqrt()[:, None, None]
+        return (x - self.mean[:, None, None]) * self._variance().rsqrt()[:, None, None]

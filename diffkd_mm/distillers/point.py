@@ -89,7 +89,8 @@ class DistillationPoint(nn.Module):
         # The branches in one batch, so that a connector's statistics see the teacher once.
         refined, targets, losses = self._connect([torch.cat(students)], teachers)
         branches = refined[0].chunk(len(students))
-        predictions, targets, more = self.chain(branches, targets[0], guide)
+        scale = self.connector.target_scale() if self.connector is not None else None
+        predictions, targets, more = self.chain(branches, targets[0], guide, scale)
         return predictions, targets, {**losses, **more}
 
     def _connect(

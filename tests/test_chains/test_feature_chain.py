@@ -140,6 +140,11 @@ def test_guidance_uses_the_weights_alone():
     *_, losses = KDiffusionChain(guidance='fc', guidance_weight=2.0)(branches, teacher, layer)
     expected = ((teacher - torch.stack(branches).mean(0)) @ layer.weight.T).square().mean()
     assert losses['loss_guide'].item() == pytest.approx(2 * expected.item(), rel=1e-5)
+    scale = torch.tensor([0.5, 2.0, 3.0])
+    *_, scaled = KDiffusionChain(guidance='fc')(
+        [x / scale for x in branches], teacher / scale, layer, scale
+    )
+    assert scaled['loss_guide'].item() == pytest.approx(expected.item(), rel=1e-5)
     x = torch.randn(2, 3, 4, 4)
     assert torch.allclose(apply_weights(layer, x), x.mean((2, 3)) @ layer.weight.T, atol=1e-6)
     conv = torch.nn.Conv2d(3, 6, 3, stride=2, padding=1, groups=3)

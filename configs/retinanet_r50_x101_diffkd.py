@@ -10,7 +10,7 @@ model = dict(
         fpn=dict(
             student='neck',
             teacher='neck',
-            connector=dict(type='DiffKDConnector', student_channels=256, teacher_channels=256),
+            connector=dict(type='DiffKDConnector'),
             loss=dict(type='MSELoss', loss_weight=5.0),
         ),
         reg=dict(

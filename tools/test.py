@@ -72,6 +72,13 @@ def use_validation_split(cfg: Config) -> None:
         cfg.test_cfg = dict(type='TestLoop')
 
 
+def leave_out_teacher(cfg: Config) -> None:
+    """Testing needs the student alone, so not even the teacher's config is looked at."""
+    if type_name(cfg.model.type).split('.')[-1] == 'Distiller':
+        # Set one by one: a config's `update` would merge into the points.
+        cfg.model.teacher, cfg.model.points, cfg.model.inherit = None, {}, ()
+
+
 def use_tta(cfg: Config) -> None:
     """Wraps the model and replaces the pipeline as the config's ``tta_*`` entries say."""
     if 'tta_model' not in cfg or 'tta_pipeline' not in cfg:
@@ -98,6 +105,7 @@ def main() -> None:
     cfg.load_from = args.checkpoint
     if args.split == 'val':
         use_validation_split(cfg)
+    leave_out_teacher(cfg)
     if args.show or args.show_dir:
         draw_predictions(cfg, args)
     if args.tta:

@@ -1,10 +1,5 @@
-"""CWD (Shu et al. 2021) on the logits, with temperature and weight of its authors' code."""
+"""CWD on the logits."""
 
-_base_ = '../deeplabv3_r18_r101_diffkd.py'
+_base_ = ['../deeplabv3_r18_r101_diffkd.py', '../_base_/points/cityscapes_cwd.py']
 
-model = dict(
-    points=dict(
-        _delete_=True,
-        logits=dict(**_base_.taps, loss=dict(type='CWDLoss', tau=4.0, loss_weight=3.0)),
-    ),
-)
+model = dict(points=dict(_delete_=True, **_base_.cwd_points))

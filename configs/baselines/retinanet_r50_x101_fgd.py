@@ -1,19 +1,8 @@
-"""FGD (Yang et al. 2022), with the weights of the authors' config of this student.
+"""FGD. Neck and head start as the teacher's, as in its authors' config."""
 
-Of the loss's defaults, which are the paper's for detectors of this kind, that config halves the
-weight of the attention. Its neck and head start as the teacher's.
-"""
-
-_base_ = '../retinanet_r50_x101_diffkd.py'
+_base_ = ['../retinanet_r50_x101_diffkd.py', '../_base_/points/fpn_fgd.py']
 
 model = dict(
     inherit=['neck', 'bbox_head'],
-    points=dict(
-        _delete_=True,
-        fpn=dict(
-            student='neck',
-            teacher='neck',
-            loss=dict(type='FGDLoss', channels=256, attention_weight=5e-4),
-        ),
-    ),
+    points=dict(_delete_=True, fpn=dict(**_base_.neck, loss=_base_.fgd_anchors)),
 )

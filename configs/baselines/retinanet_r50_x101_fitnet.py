@@ -1,16 +1,5 @@
-"""FitNet (Romero et al. 2015): a 1×1 conv on the student, MSE. No weight is given for detectors;
-1 is that of the code of MasKD, by the authors of DiffKD."""
+"""FitNet on the FPN."""
 
-_base_ = '../retinanet_r50_x101_diffkd.py'
+_base_ = ['../retinanet_r50_x101_diffkd.py', '../_base_/points/fpn_fitnet.py']
 
-model = dict(
-    points=dict(
-        _delete_=True,
-        fpn=dict(
-            student='neck',
-            teacher='neck',
-            connector=dict(type='ConvConnector', student_channels=256, teacher_channels=256),
-            loss=dict(type='MSELoss', loss_weight=1.0),
-        ),
-    ),
-)
+model = dict(points=dict(_delete_=True, **_base_.fitnet_points))

@@ -6,6 +6,7 @@ from mmengine.registry import MODELS
 from torch import nn
 
 from diffkd_mm.distillers import Distiller
+from diffkd_mm.distillers.teacher import FrozenTeacher
 from diffkd_mm.errors import DistillationError
 
 
@@ -17,6 +18,22 @@ def build_with_random_weights(cfg: Config) -> nn.Module:
     if isinstance(model, Distiller) and model.teacher is not None:
         model.use_teacher(MODELS.build(model.teacher.model_config()))
     return model
+
+
+def build_each_model(cfg: Config) -> dict[str, nn.Module]:
+    """Builds ``student`` and ``teacher`` of a config, of a plain one ``model``, points unlooked at.
+
+    Weights are random.
+    """
+    configs = dict(model=cfg.to_dict())
+    if 'student' in cfg.model and 'points' in cfg.model:
+        configs = dict(student=cfg.to_dict())
+        if cfg.model.get('teacher'):
+            configs['teacher'] = cfg.model.teacher.config
+    return {
+        name: MODELS.build(FrozenTeacher(config, '').model_config())
+        for name, config in configs.items()
+    }
 
 
 def build_distiller(cfg: Config, device: str) -> Distiller:

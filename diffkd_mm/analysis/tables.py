@@ -1,9 +1,12 @@
 """What was measured or counted, as tables for the terminal and as JSON."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
-from rich.table import Table
+from rich.table import Column, Table
+
+from diffkd_mm.taps import Output, worth_tapping
 
 from .flops import Count
 from .timing import PHASES
@@ -77,3 +80,24 @@ def write_json(result: dict | list[dict], path: Path) -> None:
     """Writes what was measured, and the folder for it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(result, indent=2))
+
+
+def tabulate_outputs(outputs: Sequence[Output], depth: int) -> Table:
+    """What modules output: those worth tapping first, then all down to a depth of the path."""
+    path = Column('module', no_wrap=True)  # to be copied
+    shapes = Column('shape for one image', overflow='fold')
+    table = Table('', path, 'class', 'channels', 'stride', shapes)
+    first = worth_tapping(outputs)
+    others = [x for x in outputs if not x.worth_tapping and x.path.count('.') < depth]
+    for output in (*first, *others):
+        strides = ['–' if x is None else str(x) for x in output.strides]
+        table.add_row(
+            '*' if output.worth_tapping else '',
+            output.path,
+            output.kind,
+            ', '.join(map(str, dict.fromkeys(output.channels))),
+            ', '.join(strides if any(output.strides) else []),
+            ', '.join('×'.join(map(str, shape)) for shape in output.shapes),
+            end_section=output is first[-1] if first else False,
+        )
+    return table

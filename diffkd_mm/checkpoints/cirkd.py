@@ -1,7 +1,7 @@
 """CIRKD's checkpoints, whose networks are those of DiffKD's Table 6, as weights of ours."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -70,6 +70,26 @@ class _Layer:
 def is_cirkd(weights: Mapping[str, Tensor]) -> bool:
     """Whether a state dict has the names of CIRKD's networks (backbones alone do not count)."""
     return any(name.startswith('pretrained.') for name in weights)
+
+
+def refuse_cirkd(names: Collection[str], source: str) -> None:
+    """Refuses CIRKD's names, of networks and of backbones, where they would find no place.
+
+    Args:
+        names (Collection[str]): Names of tensors.
+        source (str): What the message calls the checkpoint.
+
+    Raises:
+        DistillationError: If the names are CIRKD's; it names the converter.
+    """
+    telltales = ({'conv2.weight', 'layer1.0.conv1.weight'}, {'features.1.conv.0.weight'})
+    if any(name.startswith('pretrained.') for name in names) or any(
+        telltale <= set(names) for telltale in telltales
+    ):
+        raise DistillationError(
+            f'{source} has the names of CIRKD, which find no place in this network: convert it '
+            'first with tools/model_converters/cirkd2mmseg.py.'
+        )
 
 
 def convert_cirkd(weights: Mapping[str, Tensor], source: str) -> CirkdWeights:

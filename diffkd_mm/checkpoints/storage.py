@@ -4,6 +4,7 @@ import logging
 import os
 import re
 import zipfile
+from collections.abc import Collection
 from pathlib import Path
 
 from mmengine.fileio import LocalBackend, register_backend
@@ -57,10 +58,16 @@ class AtomicBackend(LocalBackend):
         """Notes a file for :meth:`remove_outdated`."""
         self._outdated.append(str(filepath))
 
-    def remove_outdated(self) -> None:
-        """Removes what was noted, now that the new checkpoint is there."""
+    def remove_outdated(self, but: Collection[str | None] = ()) -> None:
+        """Removes what was noted, now that the new checkpoint is there.
+
+        Args:
+            but (Collection[str]): Paths that have been written again meanwhile.
+        """
         while self._outdated:
-            Path(self._outdated.pop()).unlink(missing_ok=True)
+            path = self._outdated.pop()
+            if path not in but:
+                Path(path).unlink(missing_ok=True)
 
 
 register_backend(ATOMIC, AtomicBackend, force=True)

@@ -3,5 +3,6 @@
 from .base import Connector
 from .conv import ConvConnector
 from .diffkd import DiffKDConnector
+from .guidance import ScoreGuidanceConnector
 
-__all__ = ['Connector', 'ConvConnector', 'DiffKDConnector']
+__all__ = ['Connector', 'ConvConnector', 'DiffKDConnector', 'ScoreGuidanceConnector']

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from ..diffusion import Standardization
 from ..options import PositiveInt
 from ..registry import MODELS
-from .base import Connector, Losses
+from .base import Channels, Connector, Losses
 
 
 @MODELS.register_module()
@@ -19,26 +19,29 @@ class ConvConnector(Connector):
     distillation that DiffKD is compared with.
 
     Args:
-        student_channels (int): Channels C_s of every student level.
-        teacher_channels (int): Channels C_t of every teacher level.
+        student_channels (int | Sequence[int], optional): Channels C_s of every student level, or
+            a list of each level's. None: found by the distiller.
+        teacher_channels (int | Sequence[int], optional): Channels C_t of the teacher's levels,
+            the same.
         num_levels (int, optional): Number of levels. None: found by the distiller.
         standardize (str, optional): As in :class:`DiffKDConnector`. Defaults to None.
     """
 
     def __init__(
         self,
-        student_channels: PositiveInt,
-        teacher_channels: PositiveInt,
+        student_channels: Channels | None = None,
+        teacher_channels: Channels | None = None,
         num_levels: PositiveInt | None = None,
         standardize: Literal['channel', 'scale'] | None = None,
     ) -> None:
         super().__init__(student_channels, teacher_channels, num_levels)
         self.convs = nn.ModuleList(
-            nn.Conv2d(student_channels, teacher_channels, 1) for _ in range(self.num_levels)
+            nn.Conv2d(student, teacher, 1)
+            for student, teacher in zip(self.student_channels, self.teacher_channels)
         )
         self.standardizations = nn.ModuleList(
-            Standardization(teacher_channels, standardize) if standardize else nn.Identity()
-            for _ in range(self.num_levels)
+            Standardization(channels, standardize) if standardize else nn.Identity()
+            for channels in self.teacher_channels
         )
 
     def target_scale(self) -> Tensor | None:

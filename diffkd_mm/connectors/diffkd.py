@@ -15,7 +15,7 @@ from ..diffusion.layers import PointwiseConv, build_norm
 from ..errors import DistillationError
 from ..options import NonNegativeFloat, PositiveInt
 from ..registry import MODELS, build_model
-from .base import Connector, Losses
+from .base import Channels, Connector, Losses
 from .checkpointing import checkpoint_without_norm_update
 
 
@@ -27,6 +27,7 @@ class DiffKDLevel(nn.Module):
         student_channels: int,
         teacher_channels: int,
         latent_channels: int | None,
+        autoencoder: dict,
         denoiser: dict,
         noise_adapter: dict | None,
         output_projection: bool,
@@ -48,10 +49,10 @@ class DiffKDLevel(nn.Module):
         if latent_channels is not None:
             self.autoencoder = build_model(
                 dict(
-                    type='LinearAutoencoder',
                     in_channels=teacher_channels,
                     latent_channels=channels,
                     norm_cfg=norm_cfg,
+                    **autoencoder,
                 )
             )
         network = dict(channels=channels, norm_cfg=norm_cfg)
@@ -74,7 +75,8 @@ class DiffKDLevel(nn.Module):
             target = self.standardization(target)
         if self.autoencoder is not None:
             latent, reconstruction = self.autoencoder(target)
-            loss_ae = F.mse_loss(reconstruction.float(), target.float())
+            if reconstruction is not None:
+                loss_ae = F.mse_loss(reconstruction.float(), target.float())
             target = latent.detach()
         return target.float(), loss_ae
 
@@ -120,18 +122,28 @@ class DiffKDConnector(Connector):
     and (by default) denoiser; ``loss_diff`` the denoiser only; ``loss_ae`` the autoencoder only.
 
     Args:
-        student_channels (int): Channels C_s of every student level.
-        teacher_channels (int): Channels C_t of every teacher level.
-        num_levels (int, optional): Number of levels. None: found by the distiller, which runs the
-            student once on a blank image.
+        student_channels (int | Sequence[int], optional): Channels C_s of every student level, or
+            a list of each level's. None: found by the distiller, which runs the student once on
+            blank images.
+        teacher_channels (int | Sequence[int], optional): Channels C_t of the teacher's levels,
+            the same. None: found by the distiller, which builds the teacher's network once more.
+        num_levels (int, optional): Number of levels. None: found by the distiller.
         shared (bool): One set of modules for all levels. Defaults to False: one per level.
         latent_channels (int, optional): Channels C of the autoencoder's latent. Defaults to None,
             which means no autoencoder: C = C_t.
-        denoiser (dict, optional): Defaults to ``dict(type='BottleneckDenoiser')``; for vectors
-            ``dict(type='VectorDenoiser')``.
-        noise_adapter (dict, optional): Defaults to ``dict(type='NoiseAdapter')``; for vectors
-            ``dict(type='VectorNoiseAdapter')``. None: no adapter and no noise (Table 11).
+        autoencoder (dict, optional): What makes the latent, if there is one. Defaults to
+            ``dict(type='LinearAutoencoder')``; ``PCAProjection`` and ``RandomProjection`` do not
+            learn.
+        denoiser (dict, optional): Its ``type`` defaults to ``'BottleneckDenoiser'``, for vectors
+            to ``'VectorDenoiser'``.
+        noise_adapter (dict, optional): Its ``type`` defaults to ``'NoiseAdapter'``, for vectors to
+            ``'VectorNoiseAdapter'``. None: no adapter (Table 11) and, as in the authors' code
+            then, no noise.
         num_inference_steps (int): Score evaluations N. Defaults to 5.
+        initial_timestep (int): Where the denoising begins, appendix B.1. Defaults to 500.
+        timestep_spacing (str): ``'leading'``, as in the authors' code: the first of five
+            evaluations is at t = 400; ``'trailing'``: it is at ``initial_timestep`` itself. See
+            :class:`DDIMSampler`. Defaults to ``'leading'``.
         output_projection (bool): 1×1 conv and norm after the denoising. Defaults to True, as in
             the authors' code.
         standardize (str, optional): ``'channel'`` or ``'scale'``: standardise the teacher feature
@@ -142,20 +154,32 @@ class DiffKDConnector(Connector):
         norm_cfg (dict, optional): Normalisation of all modules. Defaults to ``dict(type='BN')``.
         with_cp (bool): Activation checkpointing: every denoiser evaluation is repeated in the
             backward pass instead of being stored. Defaults to False.
-        loss_diff_weight (float): λ1 of eq. 9. Defaults to 1.0.
+        loss_diff_weight (float): λ1 of eq. 9. Defaults to 1.0. 0: the diffusion loss is not
+            computed; with ``noise_adapter=None`` the connector is then a deep projector, the same
+            layers trained by the distillation loss alone.
         loss_ae_weight (float): λ2 of eq. 9. Defaults to 1.0.
+        vectors (bool): Whether the levels are vectors (B, C), which says what denoiser and noise
+            adapter are by default. Found by the distiller. Defaults to False.
+
+    Raises:
+        DistillationError: If a number of channels is left open, or does not fit the levels, or
+            there is an autoencoder and no ``latent_channels``.
+        ValueError: If nothing would train the denoiser.
     """
 
     def __init__(
         self,
-        student_channels: PositiveInt,
-        teacher_channels: PositiveInt,
+        student_channels: Channels | None = None,
+        teacher_channels: Channels | None = None,
         num_levels: PositiveInt | None = None,
         shared: bool = False,
         latent_channels: PositiveInt | None = None,
+        autoencoder: dict | None = None,
         denoiser: dict | None = None,
-        noise_adapter: dict | None = dict(type='NoiseAdapter'),  # noqa: B006  None means off
+        noise_adapter: dict | None = dict(),  # noqa: B006, C408  None means off
         num_inference_steps: PositiveInt = 5,
+        initial_timestep: PositiveInt = 500,
+        timestep_spacing: Literal['leading', 'trailing'] = 'leading',
         output_projection: bool = True,
         standardize: Literal['channel', 'scale'] | None = None,
         kd_trains_denoiser: bool = True,
@@ -163,17 +187,45 @@ class DiffKDConnector(Connector):
         with_cp: bool = False,
         loss_diff_weight: NonNegativeFloat = 1.0,
         loss_ae_weight: NonNegativeFloat = 1.0,
+        vectors: bool = False,
     ) -> None:
         super().__init__(student_channels, teacher_channels, num_levels)
+        if not (loss_diff_weight or kd_trains_denoiser):
+            raise ValueError(
+                'loss_diff_weight=0 with kd_trains_denoiser=False: nothing trains the denoiser. '
+                'Set kd_trains_denoiser=True.'
+            )
+        if autoencoder is not None and latent_channels is None:
+            raise DistillationError(
+                f'autoencoder={autoencoder} needs latent_channels, the channels of its latent.'
+            )
         self.loss_diff_weight = loss_diff_weight
         self.loss_ae_weight = loss_ae_weight
-        self.sampler = DDIMSampler(num_inference_steps)
+        self.sampler = DDIMSampler(
+            num_inference_steps,
+            initial_timestep=initial_timestep,
+            timestep_spacing=timestep_spacing,
+        )
+        channels = list(zip(self.student_channels, self.teacher_channels))
+        if shared and len(set(channels)) > 1:
+            raise DistillationError(
+                f'shared=True needs levels of equal channels, and they have {self.student_channels}'
+                f' in the student and {self.teacher_channels} in the teacher.'
+            )
+        if noise_adapter is not None:
+            noise_adapter = dict(type='VectorNoiseAdapter' if vectors else 'NoiseAdapter') | dict(
+                noise_adapter
+            )
+        denoiser = dict(type='VectorDenoiser' if vectors else 'BottleneckDenoiser') | dict(
+            denoiser or {}
+        )
         self.levels = nn.ModuleList(
             DiffKDLevel(
-                student_channels,
-                teacher_channels,
+                student,
+                teacher,
                 latent_channels,
-                denoiser or dict(type='BottleneckDenoiser'),
+                autoencoder or dict(type='LinearAutoencoder'),
+                denoiser,
                 noise_adapter,
                 output_projection,
                 standardize,
@@ -182,7 +234,7 @@ class DiffKDConnector(Connector):
                 kd_trains_denoiser,
                 with_cp,
             )
-            for _ in range(1 if shared else self.num_levels)
+            for student, teacher in channels[: 1 if shared else None]
         )
 
     def forward(
@@ -249,9 +301,12 @@ class DiffKDConnector(Connector):
             target, loss_ae = level.encode(_as_map(teacher))
             if loss_ae is not None:
                 losses_ae.append(loss_ae)
-            losses_diff.append(level.diffusion_loss(target))
+            if self.loss_diff_weight:
+                losses_diff.append(level.diffusion_loss(target))
             latents.append(target)
-        losses = dict(loss_diff=self.loss_diff_weight * sum(losses_diff))
+        losses = {}
+        if losses_diff:
+            losses['loss_diff'] = self.loss_diff_weight * sum(losses_diff)
         if losses_ae:
             losses['loss_ae'] = self.loss_ae_weight * sum(losses_ae)
         return latents, losses

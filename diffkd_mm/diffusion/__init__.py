@@ -1,9 +1,9 @@
 """The mathematics of DiffKD in plain PyTorch."""
 
-from .autoencoder import LinearAutoencoder
+from .autoencoder import LinearAutoencoder, PCAProjection, RandomProjection
 from .ddim import DDIMSampler
 from .denoisers import BottleneckDenoiser, VectorDenoiser
-from .noise_adapter import NoiseAdapter, VectorNoiseAdapter
+from .noise_adapter import NoiseAdapter, ScheduledNoise, VectorNoiseAdapter
 from .standardization import Standardization
 from .unet import UNetDenoiser
 
@@ -12,6 +12,9 @@ __all__ = [
     'DDIMSampler',
     'LinearAutoencoder',
     'NoiseAdapter',
+    'PCAProjection',
+    'RandomProjection',
+    'ScheduledNoise',
     'Standardization',
     'UNetDenoiser',
     'VectorDenoiser',

@@ -28,21 +28,29 @@ def gaussian_noise(x: Tensor) -> Tensor:
 
 
 class DDIMSampler(nn.Module):
-    """Linear β schedule, forward noising, and a DDIM walk over its lower half.
+    """Linear β schedule, forward noising, and a DDIM walk from a timestep down to the clean sample.
 
-    With N score evaluations the stride is s = T // 2N and the noise is predicted at
-    t = (N−1)s, …, s, 0; each step moves to t − s, and below 0 to the clean sample. For N = 5 and
-    T = 1000 that is 400, 300, 200, 100, 0: the paper's "initial timestep 500" whose first interval
-    is evaluated at its lower end.
+    N score evaluations divide the way from the initial timestep S to 0 into strides of s = S // N.
+    Appendix B.1 says that S is 500 and not where in a stride the noise is predicted:
+
+    - ``'leading'``, the authors' classification code: at its lower end, t = (N−1)s, …, s, 0. The
+      walk then begins at S − s or a little below, so that more evaluations begin at a noisier
+      timestep: 0, 332, 400, 450, 475 for 1, 3, 5, 10, 20.
+    - ``'trailing'``, B.1 to the letter: at its upper end, t = S, S − s, …, S − (N−1)s. The walk
+      begins at S with any number of evaluations.
+
+    Each step moves to the next t, the last one to the clean sample.
 
     Args:
         num_inference_steps (int): Score evaluations N. Defaults to 5.
         num_train_timesteps (int): Timesteps T of the schedule. Defaults to 1000.
         beta_start (float): β of the first timestep. Defaults to 1e-4.
         beta_end (float): β of the last timestep. Defaults to 0.02.
+        initial_timestep (int): S. Defaults to 500.
+        timestep_spacing (str): ``'leading'`` or ``'trailing'``. Defaults to ``'leading'``.
 
     Raises:
-        ValueError: If N is not within 1 … T/2.
+        ValueError: If S is not a timestep, N not within 1 … S, or the spacing unknown.
     """
 
     alphas_cumprod: Tensor
@@ -53,16 +61,29 @@ class DDIMSampler(nn.Module):
         num_train_timesteps: int = 1000,
         beta_start: float = 1e-4,
         beta_end: float = 0.02,
+        initial_timestep: int = 500,
+        timestep_spacing: str = 'leading',
     ) -> None:
         super().__init__()
-        if not 1 <= num_inference_steps <= num_train_timesteps // 2:
+        if not 1 <= initial_timestep < num_train_timesteps:
+            raise ValueError(
+                f'initial_timestep={initial_timestep} must lie between 1 and '
+                f'{num_train_timesteps - 1}.'
+            )
+        if not 1 <= num_inference_steps <= initial_timestep:
             raise ValueError(
                 f'num_inference_steps={num_inference_steps} must lie between 1 and '
-                f'{num_train_timesteps // 2}, half of the training timesteps.'
+                f'{initial_timestep}, the initial timestep.'
+            )
+        if timestep_spacing not in ('leading', 'trailing'):
+            raise ValueError(
+                f"timestep_spacing={timestep_spacing!r} must be 'leading' or 'trailing'."
             )
         self.num_train_timesteps = num_train_timesteps
-        self.stride = num_train_timesteps // (2 * num_inference_steps)
-        self.timesteps = [i * self.stride for i in reversed(range(num_inference_steps))]
+        stride = initial_timestep // num_inference_steps
+        leading = timestep_spacing == 'leading'
+        first = (num_inference_steps - 1) * stride if leading else initial_timestep
+        self.timesteps = [first - i * stride for i in range(num_inference_steps)]
         betas = torch.linspace(beta_start, beta_end, num_train_timesteps, dtype=torch.float32)
         alphas_cumprod = torch.cumprod(1 - betas, dim=0)
         self.register_buffer('alphas_cumprod', alphas_cumprod, persistent=False)
@@ -83,27 +104,29 @@ class DDIMSampler(nn.Module):
         alpha = self.alphas_cumprod[timesteps].to(sample.dtype)[:, None, None, None]
         return alpha.sqrt() * sample + (1 - alpha).sqrt() * noise
 
-    def step(self, noise_pred: Tensor, timestep: int, sample: Tensor) -> Tensor:
-        """Moves one stride towards the clean sample (DDIM, eq. 12 with σ = 0).
+    def step(
+        self, noise_pred: Tensor, timestep: int, sample: Tensor, next_timestep: int | None
+    ) -> Tensor:
+        """Moves towards the clean sample (DDIM, eq. 12 with σ = 0).
 
-        x_0 = (x_t − √(1−ᾱ_t)·ε) / √ᾱ_t and x_{t−s} = √ᾱ_{t−s}·x_0 + √(1−ᾱ_{t−s})·ε, gathered into
-        one multiplication and one addition.
+        x_0 = (x_t − √(1−ᾱ_t)·ε) / √ᾱ_t and x_s = √ᾱ_s·x_0 + √(1−ᾱ_s)·ε, gathered into one
+        multiplication and one addition.
 
         Args:
             noise_pred (Tensor): Predicted ε of shape (B, C, H, W).
             timestep (int): t, at which the noise was predicted.
             sample (Tensor): x_t of the same shape.
+            next_timestep (int, optional): s < t. None: the clean sample, with ᾱ = 1.
 
         Returns:
-            Tensor: x_{t−s} of the same shape.
+            Tensor: x_s of the same shape.
         """
         alpha = self._alphas_cumprod[timestep]
-        previous = timestep - self.stride
-        alpha_previous = self._alphas_cumprod[previous] if previous >= 0 else 1.0
-        scale = math.sqrt(alpha_previous / alpha)
+        next_alpha = 1.0 if next_timestep is None else self._alphas_cumprod[next_timestep]
+        scale = math.sqrt(next_alpha / alpha)
         # Added in place: the product is new and no gradient needs it.
         return (sample * scale).add_(
-            noise_pred, alpha=math.sqrt(1 - alpha_previous) - scale * math.sqrt(1 - alpha)
+            noise_pred, alpha=math.sqrt(1 - next_alpha) - scale * math.sqrt(1 - alpha)
         )
 
     def denoise(self, sample: Tensor, predict_noise: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
@@ -116,7 +139,7 @@ class DDIMSampler(nn.Module):
         Returns:
             Tensor: The denoised sample of shape (B, C, H, W), in the dtype of ``sample``.
         """
-        for timestep in self.timesteps:
+        for timestep, next_timestep in zip(self.timesteps, [*self.timesteps[1:], None]):
             noise_pred = predict_noise(sample, torch.full((1,), timestep, device=sample.device))
-            sample = self.step(noise_pred.to(sample.dtype), timestep, sample)
+            sample = self.step(noise_pred.to(sample.dtype), timestep, sample, next_timestep)
         return sample

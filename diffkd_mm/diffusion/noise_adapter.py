@@ -70,3 +70,58 @@ class VectorNoiseAdapter(_NoiseAdapter):
         self.features = nn.Sequential(
             *mlp(channels, 2 * channels, norm_cfg), build_norm(norm_cfg, channels)
         )
+
+
+@MODELS.register_module()
+class ScheduledNoise(nn.Module):
+    """Noise that is really added: γ is given, and not learned by an adapter that goes to 1.
+
+    z_T = γ·z + (1−γ)·ε as with an adapter, γ the same for all samples: ``start`` at first, and
+    moved evenly to ``end`` over ``iters`` calls in training, which are iterations unless several
+    levels share the module. For maps and vectors. Not in the paper.
+
+    Args:
+        channels (int): Channels C of the projected student feature, which do not matter here.
+        start (float): γ at first, from 0 (noise alone) to 1 (no noise). Defaults to 0.8.
+        end (float, optional): γ in the end. Defaults to None: that of the start.
+        iters (int): Calls until γ is ``end``. Defaults to 0: from the first one on.
+        norm_cfg (dict, optional): Not used; here since adapters are given it.
+
+    Raises:
+        ValueError: If a weight does not lie between 0 and 1.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        start: float = 0.8,
+        end: float | None = None,
+        iters: int = 0,
+        norm_cfg: dict | None = None,
+    ) -> None:
+        super().__init__()
+        end = start if end is None else end
+        if not (0 <= start <= 1 and 0 <= end <= 1):
+            raise ValueError(f'start={start!r} and end={end!r} must lie between 0 and 1.')
+        self.start = start
+        self.end = end
+        self.iters = iters
+        self.register_buffer('calls', torch.tensor(0))
+
+    def forward(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Computes z_T = γ·z + (1−γ)·ε.
+
+        Args:
+            x (Tensor): Projected student feature z of shape (B, C, H, W).
+            noise (Tensor): ε ~ N(0, I) of the same shape.
+
+        Returns:
+            tuple[Tensor, Tensor]: z_T of shape (B, C, H, W) and γ of shape (B,).
+        """
+        part = torch.ones_like(self.calls)
+        if self.iters:
+            part = (self.calls / self.iters).clamp(max=1)
+        noise_weight = (self.start + (self.end - self.start) * part).to(x.dtype)
+        if self.training:
+            self.calls += 1
+        return torch.lerp(noise, x, noise_weight), noise_weight.expand(len(x))

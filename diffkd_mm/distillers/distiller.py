@@ -1,8 +1,7 @@
 """The distiller: a student that is trained beside a frozen teacher."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,21 +13,14 @@ from torch import Tensor, nn
 from ..errors import DistillationError
 from ..options import check_options
 from ..registry import MODELS
-from ..reparam import Branches, Surgery, check_folded, fold
-from ..taps import (
-    Tap,
-    check_tap,
-    not_called,
-    outputs,
-    probe,
-    record,
-    record_regions,
-    run_to_taps,
-)
-from .point import DistillationPoint
-from .point_checks import check_processes
-from .point_options import PointOptions
-from .preprocessing import Pixels, convert_images, pixels_of_both
+from ..reparam import check_folded, fold
+from ..taps import outputs, record, record_regions, run_to_taps, runs_whole
+from .inheritance import inherit_tensors
+from .model_checks import check_points, guide_of
+from .point_building import look_at_teacher, naming, plan_points
+from .preprocessing import Pixels, check_channels, convert_images, pixels_of_both
+from .reach import log_reach
+from .student_model import build_student, refuse_semi_supervised
 from .student_names import StudentNames
 from .teacher import FrozenTeacher
 
@@ -56,6 +48,8 @@ class Distiller(StudentNames, BaseModel):
             fold into one. They need no teacher and no point.
         data_preprocessor (dict, optional): The student's, where a config keeps it outside of the
             model, as MMPretrain's do.
+        pretrained (None): Set by MMSegmentation's ``init_model``, which means a segmentor.
+        train_cfg (None): Likewise. The student's own are in its config.
 
     Raises:
         DistillationError: If a part of the config is wrong; the message names it.
@@ -71,11 +65,16 @@ class Distiller(StudentNames, BaseModel):
         inherit: Sequence[str] = (),
         branches: dict | None = None,
         data_preprocessor: dict | None = None,
+        pretrained: None = None,
+        train_cfg: None = None,
     ) -> None:
-        student_model = MMENGINE_MODELS.build(_with_preprocessor(student, data_preprocessor))
+        if pretrained is not None or train_cfg is not None:
+            raise DistillationError(
+                'pretrained and train_cfg are options of the student: student=dict(…).'
+            )
+        student_model = build_student(student, data_preprocessor, branches)
         super().__init__(data_preprocessor=student_model.data_preprocessor)
         self.student = student_model
-        self._branch_out(branches)
         self.teacher: FrozenTeacher | None = None
         if teacher is not None:
             if not isinstance(teacher, dict) or not (
@@ -84,76 +83,68 @@ class Distiller(StudentNames, BaseModel):
                 raise DistillationError(f'teacher={teacher!r}: it needs a config and a checkpoint.')
             check_options(teacher, FrozenTeacher, 'teacher')
             self.teacher = FrozenTeacher(**teacher)
+        self._reach_is_logged = False
         self.inherit = [inherit] if isinstance(inherit, str) else inherit
         # Of student and teacher, once there is one.
         self._pixels: tuple[Pixels | None, Pixels | None] | None = None
-        self.distillation = nn.ModuleDict(self._build_points(points or {}))
-        if (self.distillation or inherit) and self.teacher is None:
+        if (points or inherit) and self.teacher is None:
             raise DistillationError(
                 'points and inherit need a teacher: teacher=dict(config=…, checkpoint=…).'
             )
-        if self.teacher is not None and not (self.distillation or inherit):
+        if self.teacher is not None and not (points or inherit):
             raise DistillationError(
                 'there is a teacher, but neither points nor inherit say what to learn from it.'
             )
+        self._plans = plan_points(student_model, points or {})
+        self._teacher_error: Exception | None = None
+        self.distillation = nn.ModuleDict()
+        self._build_first_points()
         self.give_student_its_names()
 
     # Building
-
-    def _branch_out(self, branches: dict | None) -> None:
-        if branches is None:
-            return
-        if not isinstance(branches, dict) or not branches.get('layers'):
-            raise DistillationError(
-                f'branches={branches!r}: it needs layers, the paths of layers of the student.'
-            )
-        check_options(branches, Surgery, 'branches')
-        Surgery(**branches).apply(self.student)
 
     def fold(self) -> nn.Module:
         """A copy of the student as its own config builds it, every layer in branches folded."""
         return fold(self.student)
 
-    def _build_points(self, configs: Mapping[str, Mapping]) -> dict[str, DistillationPoint]:
-        if not isinstance(configs, Mapping):
-            raise DistillationError('points must be a dict of points by their names.')
-        every = {name: PointOptions.from_config(name, cfg) for name, cfg in configs.items()}
-        for name, options in every.items():
-            check_tap(self.student, options.student, f'point {name!r}, student tap')
-            if options.chain is not None and not isinstance(
-                self.student.get_submodule(options.student), Branches
-            ):
-                raise DistillationError(
-                    f'point {name!r}: a chain needs a student tap in branches, and '
-                    f'{options.student!r} is none. Add it to the distiller: '
-                    f'branches=dict(layers=[{options.student!r}]).'
-                )
-            if options.regions is not None:
-                check_tap(self.student, options.regions, f'point {name!r}, regions')
-        levels, image_size = self._probe_student([x for x in every.values() if x.needs_probe])
-        points = {}
-        for name, options in every.items():
-            found = levels.get(options.student_tap, [])
-            point = points[name] = DistillationPoint(options.count(len(found)))
-            if options.strides is not None:
-                with _naming(name):
-                    point.match_strides('student', found, image_size)
-        return points
+    def _build_first_points(self) -> None:
+        """Builds the points; if some ask for the teacher's channels, with a look at the teacher.
 
-    def _probe_student(self, points: list[PointOptions]) -> tuple[dict[Tap, list[Tensor]], int]:
-        """The levels of the points' student taps on a blank image, and its height and width."""
-        if not points:
-            return {}, 0
-        shapes, size = probe((self.student, [options.student_tap for options in points]))
-        levels = shapes[0] if shapes else {}
-        for options in points:
-            if not levels.get(options.student_tap):
-                raise DistillationError(
-                    f'point {options.name!r}: the student could not be run on a blank image to '
-                    f'look at the levels of {options.student!r}; set num_levels in connector and '
-                    'loss, and choose levels by index instead of strides.'
-                )
-        return levels, size
+        That takes its config alone, no weights. Testing needs no teacher: where there is no such
+        config, these points are left out, and the reason is told when training begins.
+        """
+        levels = {}
+        if any(plan.options.asks_teacher for plan in self._plans.values()):
+            try:
+                # Weights that are drawn here must not change those that the student is given.
+                with torch.random.fork_rng([]):
+                    teacher = MMENGINE_MODELS.build(self.teacher.model_config())
+                levels = look_at_teacher(self._plans, teacher)
+            except Exception as error:
+                self._teacher_error = error
+        self._build_points(levels)
+        if self._left_out:
+            print_log(
+                f'points {", ".join(self._left_out)} are left out, which does for testing: the '
+                f'teacher could not be looked at ({self._teacher_error})',
+                logger='current',
+                level=logging.WARNING,
+            )
+
+    def _build_points(self, teacher_levels: Mapping[str, list[Tensor]]) -> None:
+        """Builds the points that are missing, but for those that ask for levels not given."""
+        points = dict(self.distillation.items())
+        for name, plan in self._plans.items():
+            if name not in points and (name in teacher_levels or not plan.options.asks_teacher):
+                points[name] = plan.build(teacher_levels.get(name))
+        self.distillation = nn.ModuleDict(
+            {name: points[name] for name in self._plans if name in points}
+        )
+
+    @property
+    def _left_out(self) -> list[str]:
+        """The points that cannot be built without the teacher."""
+        return [name for name in self._plans if name not in self.distillation]
 
     def init_weights(self) -> None:
         """Initialises the student as its config says, then builds and loads the teacher.
@@ -162,9 +153,11 @@ class Distiller(StudentNames, BaseModel):
             DistillationError: If teacher, checkpoint and points do not fit together.
         """
         super().init_weights()
-        self.build_teacher()
-        if self.inherit:
-            self._inherit()
+        # The averaged copy in a semi-supervised detector is frozen and needs none.
+        if any(parameter.requires_grad for parameter in self.student.parameters()):
+            self.build_teacher()
+        if self.inherit and self.teacher.model is not None:
+            inherit_tensors(self.student, self.teacher.model, self.inherit)
 
     def build_teacher(self) -> None:
         """Builds and loads the teacher, once, and checks it against points and student.
@@ -174,6 +167,10 @@ class Distiller(StudentNames, BaseModel):
         """
         if self.teacher is None or self._pixels is not None:
             return
+        if self._left_out:  # too late for optimizer and DDP
+            raise DistillationError(
+                f'points {", ".join(self._left_out)}: {self._teacher_error}'
+            ) from self._teacher_error
         if self.distillation or self.inherit:
             device = next(self.student.parameters()).device
             # A copy of this distiller may have built the teacher that they share.
@@ -188,69 +185,26 @@ class Distiller(StudentNames, BaseModel):
         Raises:
             DistillationError: If a point does not fit.
         """
+        refuse_semi_supervised(model, 'teacher')
         self.teacher.model = model.eval().requires_grad_(False)
-        for name, point in self.distillation.items():
-            check_tap(model, point.options.teacher, f'point {name!r}, teacher tap')
-            if guidance := getattr(point.chain, 'guidance', None):
-                check_tap(model, guidance, f'point {name!r}, guidance')
-            with _naming(name):
-                check_processes(point, point.options)
+        if self._left_out:
+            self._build_points(look_at_teacher(self._plans, model))
+        check_channels(self.student, model)
         self._pixels = pixels_of_both(self.student.data_preprocessor, model.data_preprocessor)
-        self._check_shapes(model)
+        check_points(self.distillation, self.student, model)
 
-    def _check_shapes(self, teacher: nn.Module) -> None:
-        """Compares both models' levels on a blank image, so that a mismatch shows at once."""
-        points = self.distillation.values()
-        shapes, size = probe(
-            (self.student, [point.options.student_tap for point in points]),
-            (teacher, [point.options.teacher_tap for point in points]),
-        )
-        for name, point in self.distillation.items():
-            with _naming(name):
-                if shapes is None:
-                    # A tap that needs annotations: the first training step checks it.
-                    if point.options.strides is not None:
-                        raise DistillationError(
-                            'a blank image could not be run through both models to find '
-                            'the strides; use student_levels and teacher_levels.'
-                        )
-                    continue
-                student_levels = shapes[0][point.options.student_tap]
-                teacher_levels = shapes[1][point.options.teacher_tap]
-                if not teacher_levels:
-                    raise not_called('teacher', point.options.teacher)
-                if point.options.strides is not None:
-                    point.match_strides('teacher', teacher_levels, size)
-                if getattr(point.chain, 'guidance', None):
-                    teacher_level, *_ = point.select(teacher_levels, 'teacher')
-                    point.chain.check_guide(self._guide(point), teacher_level.size(1))
-                if student_levels:  # else called with annotations only, or never
-                    point.check(
-                        point.select(student_levels, 'student'),
-                        point.select(teacher_levels, 'teacher'),
-                    )
+    def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
+        """Passes over the tensors of points that are left out for want of a teacher."""
+        points = f'{prefix}distillation.'
+        if self._left_out or not self._plans:
+            for key in [x for x in state_dict if x.startswith(points)]:
+                if key.removeprefix(points).split('.')[0] not in self.distillation:
+                    del state_dict[key]
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
-    def _inherit(self) -> None:
-        """Copies the teacher's tensors into the parts of the student that inherit them."""
-        teacher, student = self.teacher.model.state_dict(), self.student.state_dict()
-        for part in self.inherit:
-            mine = [name for name in student if name.startswith(part + '.')]
-            fitting = [
-                name
-                for name in mine
-                if name in teacher and teacher[name].shape == student[name].shape
-            ]
-            if not fitting:
-                raise DistillationError(
-                    f'inherit={list(self.inherit)}: no tensor of {part!r} has the same name and '
-                    f'shape in student ({len(mine)} tensors) and teacher.'
-                )
-            for name in fitting:
-                student[name].copy_(teacher[name])
-            print_log(
-                f'{part}: {len(fitting)} of {len(mine)} tensors inherited from the teacher',
-                logger='current',
-            )
+    def _dump_init_info(self) -> None:
+        """Logs how the student's parameters were initialised, as for the student alone."""
+        self.student._dump_init_info()
 
     # Running
 
@@ -288,27 +242,26 @@ class Distiller(StudentNames, BaseModel):
             record_regions(self.student, extractors) as regions,
         ):
             losses = self.student(inputs, data_samples, mode='loss')
+        own = None
+        if any(point.balance is not None for point in points):
+            own, _ = self.student.parse_losses(losses)
         if extractors:
             teacher_records = self.run_teacher(inputs, data_samples, regions)
         for name, point in self.distillation.items():
-            with _naming(name):
-                point_losses = point(
-                    outputs(
-                        student_records[point.options.recorded], point.options.recorded, 'student'
-                    ),
-                    outputs(
-                        teacher_records[point.options.teacher_tap], point.options.teacher, 'teacher'
-                    ),
-                    data_samples,
-                    self._guide(point),
-                )
+            with naming(name):
+                options = point.options
+                recorded = student_records[options.recorded]
+                students = outputs(recorded, options.recorded, 'student')
+                teachers = outputs(teacher_records[options.teacher_tap], options.teacher, 'teacher')
+                guide = guide_of(point, self.teacher.model)
+                point_losses = point(students, teachers, data_samples, guide)
+                if point.balance is not None:
+                    point_losses |= point.balance(own, point_losses['loss_kd'], students)
             losses.update({f'{name}.{key}': value for key, value in point_losses.items()})
+            if not self._reach_is_logged and torch.is_grad_enabled():
+                log_reach(self.student, point, students, point_losses)
+        self._reach_is_logged |= torch.is_grad_enabled()
         return losses
-
-    def _guide(self, point: DistillationPoint) -> nn.Module | None:
-        """The teacher's layer that guides the point's chain, if there is one."""
-        path = getattr(point.chain, 'guidance', None)
-        return self.teacher.model.get_submodule(path) if path else None
 
     @torch.no_grad()
     def run_teacher(
@@ -335,7 +288,24 @@ class Distiller(StudentNames, BaseModel):
             for point in self.distillation.values()
             if point.options.regions is None or regions is not None
         ]
-        return run_to_taps(self.teacher.model, taps, images, data_samples, regions)
+        try:
+            return run_to_taps(self.teacher.model, taps, images, data_samples, regions)
+        except (DistillationError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:
+            points = [
+                f'point {name!r}: teacher tap {point.options.teacher!r}'
+                for name, point in self.distillation.items()
+                if point.options.regions is None
+                and runs_whole(self.teacher.model, [point.options.teacher])
+            ]
+            if not points:
+                raise
+            raise DistillationError(
+                f'{", ".join(points)}: the teacher, a {type(self.teacher.model).__name__}, cannot '
+                f'be run for it, neither as a whole nor for predicting: {type(error).__name__}: '
+                f'{error}'
+            ) from error
 
     def teacher_losses(self, inputs: Tensor, data_samples: list | None = None) -> dict[str, Tensor]:
         """The connectors' losses that need the teacher alone, for a warm start of the denoisers.
@@ -386,27 +356,3 @@ class Distiller(StudentNames, BaseModel):
         if self.teacher is not None:
             self.teacher.apply(fn)
         return super()._apply(fn, *args)
-
-
-def _with_preprocessor(student: dict, data_preprocessor: dict | None) -> dict:
-    """A student's config with the data preprocessor of its own or, without one, that beside it."""
-    own = student.get('data_preprocessor')
-    if data_preprocessor is None:
-        return dict(student)
-    if own is not None and dict(own) != dict(data_preprocessor):
-        print_log(
-            'The data_preprocessor beside the model is not used: the student has one of its own, '
-            'which differs.',
-            logger='current',
-            level=logging.WARNING,
-        )
-    return {'data_preprocessor': data_preprocessor, **student}
-
-
-@contextmanager
-def _naming(point: str) -> Iterator[None]:
-    """Puts a point's name before the message of an error in its levels."""
-    try:
-        yield
-    except DistillationError as error:
-        raise DistillationError(f'point {point!r}: {error}') from error

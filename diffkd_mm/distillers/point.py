@@ -1,7 +1,6 @@
 """Distillation points: what is compared with what, and how."""
 
 import inspect
-import math
 from collections.abc import Sequence
 
 import torch
@@ -9,14 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..options import build_part
-from .point_checks import (
-    check_indices,
-    check_is_number,
-    check_levels,
-    check_stride,
-    check_tokens,
-    is_square,
-)
+from .levels import LevelChoice
+from .point_checks import check_batch, check_is_number, check_levels
 from .point_options import PointOptions
 
 
@@ -24,17 +17,18 @@ class DistillationPoint(nn.Module):
     """A student tap, a teacher tap, a connector, a chain if the tap has branches, and a loss.
 
     Args:
-        options (PointOptions): What the config says of it.
+        options (PointOptions): What the config says of it, with nothing left open.
+        choice (LevelChoice, optional): Which levels are compared. Defaults to what the options
+            say; strides are then still to be matched.
 
     Raises:
         DistillationError: If connector or loss cannot be built.
     """
 
-    def __init__(self, options: PointOptions) -> None:
+    def __init__(self, options: PointOptions, choice: LevelChoice | None = None) -> None:
         super().__init__()
         self.options = options
-        # Those of strides are found when the models are looked at.
-        self.levels = dict(student=options.student_levels, teacher=options.teacher_levels)
+        self.choice = choice or LevelChoice(options)
         self.connector = None
         if options.connector is not None:
             self.connector = build_part(options.connector, f'point {options.name!r}, connector')
@@ -42,56 +36,45 @@ class DistillationPoint(nn.Module):
         if options.chain is not None:
             self.chain = build_part(options.chain, f'point {options.name!r}, chain')
         self.loss = build_part(options.loss, f'point {options.name!r}, loss')
+        self.balance = None
+        if options.balance is not None:
+            balance = {'type': 'LossBalance', **options.balance}
+            self.balance = build_part(balance, f'point {options.name!r}, balance')
         wanted = inspect.signature(self.loss.forward).parameters
         self._loss_takes = [key for key in ('data_samples', 'level') if key in wanted]
 
-    def match_strides(self, side: str, levels: Sequence[Tensor], image_size: int) -> None:
-        """Finds the levels of one side that have the point's strides.
+    @property
+    def levels(self) -> dict[str, Sequence[int] | None]:
+        """Indices of the levels that are compared, by side; None for all."""
+        return self.choice.indices
 
-        Args:
-            side (str): ``'student'`` or ``'teacher'``.
-            levels (Sequence[Tensor]): All levels of the tap for a square image.
-            image_size (int): Height and width of the image in pixels.
-
-        Raises:
-            DistillationError: If there is no level of a stride, or more than one.
-        """
-        sizes = [tuple(level.shape[2:]) for level in self._channels_first(levels, side)]
-        indices = []
-        for stride in self.options.strides:
-            size = -(-image_size // stride)  # necks round up
-            found = [i for i, s in enumerate(sizes) if s == (size, size)]
-            check_stride(len(found), stride, sizes, image_size, self.options, side)
-            indices += found
-        self.levels[side] = indices
+    def match_strides(
+        self, side: str, levels: Sequence[Tensor], image_size: tuple[int, int]
+    ) -> None:
+        """See :meth:`LevelChoice.match_strides`."""
+        self.choice.match_strides(side, levels, image_size)
 
     def select(self, levels: Sequence[Tensor], side: str) -> list[Tensor]:
-        """Chooses the levels of one side (``'student'`` or ``'teacher'``), channels first.
+        """See :meth:`LevelChoice.select`."""
+        return self.choice.select(levels, side)
 
-        Raises:
-            DistillationError: If an index is out of range.
-        """
-        levels = self._channels_first(levels, side)
-        indices = self.levels[side]
-        if indices is None:
-            return levels
-        check_indices(levels, indices, self.options, side)
-        return [levels[i] for i in indices]
-
-    def _channels_first(self, levels: Sequence[Tensor], side: str) -> list[Tensor]:
-        if self.options.channels_last not in (side, 'both'):
-            return list(levels)
-        check_tokens(levels, self.options, side)
-        return [_as_map(x) for x in levels]
-
-    def check(self, students: Sequence[Tensor], teachers: Sequence[Tensor]) -> None:
-        """Checks number, size and channels of the chosen levels, see :func:`check_levels`."""
+    def check(
+        self,
+        students: Sequence[Tensor],
+        teachers: Sequence[Tensor],
+        batch_size: int | None = None,
+    ) -> None:
+        """Checks the chosen levels, see :func:`check_levels`; the batch where its size is known."""
+        if batch_size is not None:
+            check_batch(students, self.options, 'student', batch_size)
+            check_batch(teachers, self.options, 'teacher', batch_size)
         check_levels(students, teachers, self.options, self.connector, self.loss)
 
     def refine(
         self,
         students: Sequence[Tensor],
         teachers: Sequence[Tensor],
+        batch_size: int | None = None,
         guide: nn.Module | None = None,
     ) -> tuple[list[Tensor], list[Tensor], dict[str, Tensor]]:
         """Refined student tensors, targets and the losses of connector or chain.
@@ -100,9 +83,9 @@ class DistillationPoint(nn.Module):
         """
         students, teachers = self.select(students, 'student'), self.select(teachers, 'teacher')
         if self.chain is None:
-            self.check(students, teachers)
+            self.check(students, teachers, batch_size)
             return self._connect(students, teachers)
-        self.check(students[:1], teachers)
+        self.check(students[:1], teachers, batch_size)
         # The branches in one batch, so that a connector's statistics see the teacher once.
         refined, targets, losses = self._connect([torch.cat(students)], teachers)
         branches = refined[0].chunk(len(students))
@@ -150,7 +133,8 @@ class DistillationPoint(nn.Module):
             return {'loss_kd': self._zero(students)}
         if self.options.regions is not None and self._has_one_value(students):
             return {'loss_kd': self._zero(students)}
-        refined, targets, losses = self.refine(students, teachers, guide)
+        batch_size = None if data_samples is None else len(data_samples)
+        refined, targets, losses = self.refine(students, teachers, batch_size, guide)
         loss_kd = 0
         for level, (x, y) in enumerate(zip(refined, targets)):
             available = dict(data_samples=data_samples, level=level)
@@ -167,11 +151,3 @@ class DistillationPoint(nn.Module):
     def _zero(self, students: Sequence[Tensor]) -> Tensor:
         """A loss of zero with a gradient of zero for everything that DDP expects one for."""
         return 0 * (sum(x.sum() for x in students) + sum(p.sum() for p in self.parameters()))
-
-
-def _as_map(x: Tensor) -> Tensor:
-    """(B, H, W, C) and tokens (B, N, C) as a map with its channels first."""
-    if x.dim() == 3:
-        side = math.isqrt(x.size(1))
-        x = x.unflatten(1, (side, side) if is_square(x.size(1)) else (x.size(1), 1))
-    return x.movedim(-1, 1)

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from ..diffusion import Standardization
 from ..errors import DistillationError
+from ..reparam import Branches
+from ..taps import outputs_queries
 from .point_options import PointOptions
 
 
@@ -31,9 +33,37 @@ def check_tokens(levels: Sequence[Tensor], options: PointOptions, side: str) -> 
     if options.resize and any(x.dim() == 3 and not is_square(x.size(1)) for x in levels):
         raise DistillationError(
             f'the {side} tap {getattr(options, side)!r} outputs {levels[0].size(1)} tokens, which '
-            'are no square map and cannot be resized. Is one a class token? Tap a module after '
-            'which there is none, or one that outputs a map.'
+            'are no square map and cannot be resized. Is one a class token? Leave it out by '
+            'drop_tokens=1, or tap a module that outputs a map.'
         )
+
+
+def check_queries(model: nn.Module, options: PointOptions, side: str) -> None:
+    """Queries are compared only by one who says that those of both models correspond."""
+    path = getattr(options, side)
+    if not (options.queries or options.regions) and outputs_queries(model, path):
+        raise DistillationError(
+            f'the {side} tap {path!r} of {type(model).__name__} outputs something per query, and '
+            "the student's query i does not look for what the teacher's query i does. Tap what "
+            'comes before the queries, such as the neck, the encoder or the pixel decoder; if they '
+            "correspond, as where the student inherits the teacher's, say queries='index'."
+        )
+
+
+def check_batch(
+    levels: Sequence[Tensor], options: PointOptions, side: str, batch_size: int
+) -> None:
+    """The first dimension of what a tap outputs is the batch, unless it is of regions."""
+    for level in levels:
+        if options.regions is None and (level.dim() == 0 or level.size(0) != batch_size):
+            raise DistillationError(
+                f'the {side} tap {getattr(options, side)!r} outputs a tensor of shape '
+                f'{tuple(level.shape)} for {batch_size} images: its first dimension is not the '
+                'batch, and those of student and teacher are not the same samples. Taps in RoI '
+                'heads need regions=, the path of the RoI extractor; of a decoder that stacks the '
+                'outputs of its layers, and of a block that cuts images into windows, tap a layer, '
+                'or the block around.'
+            )
 
 
 def check_stride(
@@ -164,4 +194,15 @@ def _check_loss_channels(i: int, student: Tensor, teacher: Tensor, loss: nn.Modu
             f'{teacher.shape[1]} in the teacher. Add a connector, e.g. '
             f"dict(type='ConvConnector', student_channels={student.shape[1]}, "
             f'teacher_channels={teacher.shape[1]}).'
+        )
+
+
+def check_branches(student: nn.Module, options: PointOptions) -> None:
+    """A chain's student tap is a layer in branches."""
+    if options.chain is not None and not isinstance(
+        student.get_submodule(options.student), Branches
+    ):
+        raise DistillationError(
+            f'a chain needs a student tap in branches, and {options.student!r} is none. Add it to '
+            f'the distiller: branches=dict(layers=[{options.student!r}]).'
         )

@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 from inspect import signature
 from typing import Literal
 
-from torch import nn
+from torch import Tensor, nn
 
 from ..errors import DistillationError
-from ..options import PositiveInt, check_options, part_class
+from ..options import NonNegativeInt, PositiveInt, check_options, fits, part_class
 from ..reparam import STATES
 from ..taps import Tap
 
@@ -47,6 +47,15 @@ class PointOptions:
             have their channels last, as in transformers. (B, H, W, C) and, of a square map,
             (B, H·W, C) become (B, C, H, W); tokens of another number N become (B, C, N, 1).
             Defaults to None.
+        balance (dict, optional): Options of :class:`LossBalance`, which finds the weight of
+            ``loss_kd`` by the size of the student's own losses. Defaults to None.
+        drop_tokens (int | dict): How many tokens before those of the image's patches are left out
+            on the sides with ``channels_last``: 1 for a class token, 2 for DeiT's with its
+            distillation token; ``dict(student=1, teacher=2)`` where they differ. Defaults to 0.
+        queries (str, optional): ``'index'``: taps on the queries of DETRs, Sparse R-CNN and
+            MaskFormers are compared query by query. Without a correspondence, such as that of a
+            student that inherits the teacher's queries, this means nothing, so the default, None,
+            refuses them.
 
     Raises:
         DistillationError: If an option has a value that it cannot have.
@@ -64,6 +73,9 @@ class PointOptions:
     regions: str | None = None
     resize: bool = False
     channels_last: Literal['student', 'teacher', 'both'] | None = None
+    balance: dict | None = None
+    drop_tokens: NonNegativeInt | dict = 0
+    queries: Literal['index'] | None = None
 
     def __post_init__(self) -> None:
         where = f'point {self.name!r}'
@@ -87,13 +99,31 @@ class PointOptions:
                 f'{where}: levels are chosen by strides or by student_levels and '
                 'teacher_levels, not by both.'
             )
-
         if self.chain is not None and not (
             self.student_levels is self.strides is self.regions is None
         ):
             raise DistillationError(
                 f'{where}: a chain takes the one output of a layer in branches; leave out '
                 'student_levels, strides and regions.'
+            )
+        self._check_dropped_tokens(where)
+
+    def _check_dropped_tokens(self, where: str) -> None:
+        by_side = self.drop_tokens
+        if isinstance(by_side, Mapping) and not (
+            set(by_side) <= {'student', 'teacher'}
+            and all(fits(number, NonNegativeInt) for number in by_side.values())
+        ):
+            raise DistillationError(
+                f'{where}: drop_tokens={dict(by_side)!r} must be a number of tokens or '
+                'dict(student=…, teacher=…) of two.'
+            )
+        if self.channels_last is None and (
+            self.dropped_tokens('student') or self.dropped_tokens('teacher')
+        ):
+            raise DistillationError(
+                f'{where}: drop_tokens={by_side!r} leaves out tokens (B, N, C), which have their '
+                'channels last: say whose by channels_last as well.'
             )
 
     @classmethod
@@ -126,31 +156,78 @@ class PointOptions:
     def teacher_tap(self) -> Tap:
         return Tap(self.teacher, self.regions)
 
-    @property
-    def uncounted(self) -> list[str]:
-        """Which of its parts, connector and loss, leave their number of levels open."""
-        parts = []
-        for part in ('connector', 'loss'):
-            options = getattr(self, part) or {}
-            target = part_class(options)
-            if target is not None and options.get('num_levels') is None:
-                if 'num_levels' in signature(target.__init__).parameters:
-                    parts.append(part)
-        return parts
+    def dropped_tokens(self, side: str) -> int:
+        """How many tokens are left out on one side, ``'student'`` or ``'teacher'``."""
+        if isinstance(self.drop_tokens, Mapping):
+            return self.drop_tokens.get(side, 0)
+        return self.drop_tokens
+
+    def open_options(self, part: str) -> list[str]:
+        """What ``'connector'`` or ``'loss'`` takes of :data:`_FOUND` and the config leaves out."""
+        options = getattr(self, part) or {}
+        target = part_class(options)
+        if target is None:
+            return []
+        taken = signature(target.__init__).parameters
+        # Behind a connector a loss compares what that makes of the channels.
+        found = _FOUND if part == 'connector' or self.connector is None else ('num_levels',)
+        return [key for key in found if key in taken and options.get(key) is None]
 
     @property
-    def needs_probe(self) -> bool:
-        """Whether the student must be run to know which of its levels are compared."""
-        return bool(self.strides or (self.uncounted and not self.student_levels))
+    def _open(self) -> set[str]:
+        return {*self.open_options('connector'), *self.open_options('loss')}
 
-    def count(self, num_levels: int) -> 'PointOptions':
-        """These options with the number of levels for the parts that left it open.
+    @property
+    def needs_student(self) -> list[str]:
+        """What cannot be known without a run of the student."""
+        needed = ['strides'] if self.strides else []
+        if 'num_levels' in self._open and not (self.student_levels or self.strides):
+            needed.append('num_levels')
+        if 'student_channels' in self._open:
+            needed.append('student_channels')
+        return needed
+
+    @property
+    def asks_student(self) -> bool:
+        """Whether a run of the student tells something of use."""
+        return bool(self.needs_student) or 'vectors' in self._open
+
+    @property
+    def asks_teacher(self) -> bool:
+        """Whether the channels of the teacher's levels are left out."""
+        return 'teacher_channels' in self._open
+
+    def complete(
+        self, students: Sequence[Tensor] | None = None, teachers: Sequence[Tensor] | None = None
+    ) -> 'PointOptions':
+        """These options with what connector and loss left open.
 
         Args:
-            num_levels (int): How many levels the student's tap gives, if none are chosen.
+            students (Sequence[Tensor], optional): The student's chosen levels, channels first.
+            teachers (Sequence[Tensor], optional): The teacher's.
         """
+        found = {}
         chosen = self.student_levels or self.strides
-        number = num_levels if chosen is None else len(chosen)
-        return replace(
-            self, **{part: {**getattr(self, part), 'num_levels': number} for part in self.uncounted}
-        )
+        if students is not None or chosen is not None:
+            found['num_levels'] = len(chosen if students is None else students)
+        if students is not None:
+            found['student_channels'] = _channels(students)
+            found['vectors'] = all(x.dim() == 2 for x in students)
+        if teachers is not None:
+            found['teacher_channels'] = _channels(teachers)
+        parts = {}
+        for part in ('connector', 'loss'):
+            filled = {key: found[key] for key in self.open_options(part) if key in found}
+            if filled:
+                parts[part] = {**getattr(self, part), **filled}
+        return replace(self, **parts)
+
+
+# What a connector or a loss may leave to be found by looking at student and teacher.
+_FOUND = ('num_levels', 'student_channels', 'teacher_channels', 'vectors')
+
+
+def _channels(levels: Sequence[Tensor]) -> int | list[int]:
+    """The number of channels of all levels, or a list where they differ."""
+    numbers = [x.size(1) for x in levels]
+    return numbers[0] if len(set(numbers)) == 1 else numbers

@@ -8,6 +8,7 @@ from mmengine.model import BaseDataPreprocessor
 from torch import Tensor, nn
 
 from ..errors import DistillationError
+from ..taps import image_channels
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,8 @@ class Pixels:
 
     Args:
         mean (tuple[float, ...]): Means in the order of the channels; 0 where none is subtracted.
-        std (tuple[float, ...]): Standard deviations; 1 where nothing is divided.
+            Three equal ones stand for any number.
+        std (tuple[float, ...]): Standard deviations, the same; 1 where nothing is divided.
         reversed (bool): Whether the channels' order is reversed before that.
         pad_value (float): What fills the image up afterwards, to the right and below.
     """
@@ -49,10 +51,24 @@ class Pixels:
         # The packages have different names for these two.
         names = ('_channel_conversion', 'channel_conversion', 'to_rgb')
         return cls(
-            mean=mean * (3 // len(mean)),
-            std=std * (3 // len(std)),
+            mean=mean if len(mean) > 1 else mean * 3,  # one for all channels, of gray images too
+            std=std if len(std) > 1 else std * 3,
             reversed=any(getattr(preprocessor, name, False) for name in names),
             pad_value=getattr(preprocessor, 'pad_value', getattr(preprocessor, 'pad_val', 0)),
+        )
+
+
+def check_channels(student: nn.Module, teacher: nn.Module) -> None:
+    """Checks that both models take images of as many channels.
+
+    Raises:
+        DistillationError: If they do not.
+    """
+    found = image_channels(student), image_channels(teacher)
+    if found[0] != found[1]:
+        raise DistillationError(
+            f'the student takes images of {found[0]} channels and the teacher of {found[1]}; both '
+            'are fed the same images.'
         )
 
 
@@ -90,7 +106,7 @@ def convert_images(
     """Turns preprocessed images into what another data preprocessor would have made of them.
 
     Args:
-        inputs (Tensor): Preprocessed images of shape (B, 3, H, W).
+        inputs (Tensor): Preprocessed images of shape (B, C, H, W).
         data_samples (list, optional): Their data samples, whose ``img_shape`` says where an image
             ends and padding begins.
         seen (Pixels, optional): How they were preprocessed.
@@ -98,11 +114,21 @@ def convert_images(
 
     Returns:
         Tensor: The images, of the same shape; ``inputs`` itself if nothing differs.
+
+    Raises:
+        DistillationError: If a preprocessor is for another number of channels.
     """
     if seen == wanted:
         return inputs
 
     def per_channel(values: tuple[float, ...]) -> Tensor:
+        if len(values) != inputs.size(1):
+            if len(set(values)) > 1:
+                raise DistillationError(
+                    f'images of {inputs.size(1)} channels cannot be converted for the teacher by '
+                    f'means and stds of {len(values)} channels.'
+                )
+            values = values[:1]
         return torch.tensor(values, dtype=inputs.dtype, device=inputs.device)[:, None, None]
 
     images = inputs * per_channel(seen.std) + per_channel(seen.mean)

@@ -121,7 +121,7 @@ class FrozenTeacher:
             weights = model_weights(loaded, checkpoint)
             check_folded(weights, model, repr(checkpoint))
             if hasattr(model, 'backbone'):  # others, such as timm's, keep their own names
-                weights = convert_published(weights, checkpoint)
+                weights = convert_published(weights, checkpoint, model.backbone)
         except DistillationError as error:
             raise DistillationError(f'teacher: {error}') from error
         self._load(model, weights, checkpoint)
@@ -177,6 +177,20 @@ class FrozenTeacher:
         """Applies what ``Module._apply`` applies: moves and casts the teacher, if it is built."""
         if self.model is not None:
             self.model._apply(fn)
+
+    def named_parameters(self) -> None:
+        """Refuses to be averaged into: what asks for it is a hook of semi-supervised detectors.
+
+        Raises:
+            DistillationError: Always.
+        """
+        raise DistillationError(
+            'MeanTeacherHook averages a student into a teacher of its own kind, and the teacher of '
+            'a distiller is frozen. Remove the hook; in a semi-supervised detector put the '
+            "distiller inside: detector=dict(type='diffkd_mm.Distiller', ...)."
+        )
+
+    state_dict = named_parameters
 
     def __deepcopy__(self, memo: dict) -> 'FrozenTeacher':
         return self

@@ -2,6 +2,13 @@
 
 from .checkpoint import CheckpointHook
 from .folding import FoldBranchesHook, RefuseUnfoldedHook
+from .unconverted import UnconvertedCheckpointHook
 from .warm_start import WarmStartHook
 
-__all__ = ['CheckpointHook', 'FoldBranchesHook', 'RefuseUnfoldedHook', 'WarmStartHook']
+__all__ = [
+    'CheckpointHook',
+    'FoldBranchesHook',
+    'RefuseUnfoldedHook',
+    'UnconvertedCheckpointHook',
+    'WarmStartHook',
+]

@@ -82,8 +82,17 @@ class CheckpointHook(_CheckpointHook):
             self.backend_args = dict(backend=ATOMIC)
         super().before_train(runner)
         self._remove_outdated()
+        # In a copied work dir, the best so far is the copy, and not the original, which would be
+        # removed when there is a better one.
+        if path := getattr(self, 'best_ckpt_path', None):
+            self.best_ckpt_path = self._in_out_dir(path)
+        for name, path in getattr(self, 'best_ckpt_path_dict', {}).items():
+            self.best_ckpt_path_dict[name] = path and self._in_out_dir(path)
         # A checkpoint holds that of rank 0.
         runner.message_hub.update_info('seed', runner.seed)
+
+    def _in_out_dir(self, path: str) -> str:
+        return self.file_backend.join_path(self.out_dir, os.path.basename(path))
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Restores generators and gradients and seeds the data workers.
@@ -190,7 +199,9 @@ class CheckpointHook(_CheckpointHook):
 
     def _remove_outdated(self) -> None:
         if isinstance(self.file_backend, AtomicBackend) and is_main_process():
-            self.file_backend.remove_outdated()
+            best = getattr(self, 'best_ckpt_path_dict', {}).values()
+            best = {*best, getattr(self, 'best_ckpt_path', None)}
+            self.file_backend.remove_outdated(but={*best, self.last_ckpt})
 
 
 # Configs name MMEngine's hook, and users start them with MMDetection's tools as well as with ours.

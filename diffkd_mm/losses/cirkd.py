@@ -97,6 +97,14 @@ class CIRKDLoss(nn.Module):
     - Pairs of images are compared one at a time, and anew in the backward pass, so that the memory
       for them does not grow with the batch.
 
+    .. code-block:: python
+
+        embedding=dict(
+            student='decode_head.dropout',  # the classifier's input
+            teacher='decode_head.dropout',
+            loss=dict(type='CIRKDLoss', student_channels=128, teacher_channels=256, num_classes=19),
+        )
+
     Args:
         student_channels (int): Channels C_s of the student's feature.
         teacher_channels (int): Channels C_t of the teacher's.

@@ -13,6 +13,14 @@ class CWDLoss(nn.Module):
 
     Every channel is a distribution over the positions: softmax of its H·W values over τ.
 
+    .. code-block:: python
+
+        logits=dict(
+            student='decode_head.conv_seg',
+            teacher='decode_head.conv_seg',
+            loss=dict(type='CWDLoss', tau=4.0, loss_weight=3.0),
+        )
+
     Args:
         tau (float): Temperature τ. Defaults to 1.0.
         loss_weight (float): Weight of the loss. Defaults to 1.0.

@@ -134,6 +134,10 @@ class FGDLoss(nn.Module):
     a box has one row and one column of cells more, and is scaled by the size of the image before
     padding, which misplaces it in padded images.
 
+    .. code-block:: python
+
+        fpn=dict(student='neck', teacher='neck', loss=dict(type='FGDLoss', channels=256))
+
     Args:
         channels (int): Channels C of target and refined student.
         num_levels (int, optional): Number of levels. None: found by the distiller.

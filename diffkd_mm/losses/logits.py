@@ -24,6 +24,14 @@ def _as_samples(logits: Tensor) -> Tensor:
 class KLDivLoss(nn.Module):
     """τ²·KL(teacher ‖ student), mean over samples (Hinton et al. 2015, Sec. 2).
 
+    .. code-block:: python
+
+        logits=dict(
+            student='head.fc',
+            teacher='head.fc',
+            loss=dict(type='KLDivLoss', tau=4.0, loss_weight=0.9),
+        )
+
     Args:
         tau (float): Temperature τ. Defaults to 1.0.
         loss_weight (float): Weight of the loss. Defaults to 1.0.
@@ -91,6 +99,14 @@ class DISTLoss(nn.Module):
     τ²·(β·(1 − mean over samples of the correlation over classes)
     + γ·(1 − mean over classes of the correlation over samples)) of the softmax scores. Of two
     classes the first correlation is 1 or −1, whatever their scores: that term teaches nothing then.
+
+    .. code-block:: python
+
+        logits=dict(
+            student='decode_head.conv_seg',
+            teacher='decode_head.conv_seg',
+            loss=dict(type='DISTLoss'),
+        )
 
     Args:
         beta (float): Weight β of the inter-class term. Defaults to 1.0.

@@ -49,6 +49,15 @@ class MSELoss(nn.Module):
     "DiffKD†", for which the paper (Sec. 4.2) gives no formula: A is FGD's attention map of the
     target, without gradient.
 
+    .. code-block:: python
+
+        fpn=dict(
+            student='neck',
+            teacher='neck',
+            connector=dict(type='DiffKDConnector', student_channels=256, teacher_channels=256),
+            loss=dict(type='MSELoss', loss_weight=5.0),  # DiffKD†: attention='spatial'
+        )
+
     Args:
         attention (str, optional): ``'spatial'`` or ``'channel'``. Defaults to None.
         tau (float): Temperature of the attention. Defaults to 0.5.

@@ -32,6 +32,10 @@ class PKDLoss(nn.Module):
     device by itself). Scale and offset of a channel do not matter: student and teacher need no
     connector if their channels are equal in number.
 
+    .. code-block:: python
+
+        fpn=dict(student='neck', teacher='neck', loss=dict(type='PKDLoss', loss_weight=10.0))
+
     Args:
         loss_weight (float): Weight of the loss. Defaults to 1.0.
     """

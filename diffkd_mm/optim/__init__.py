@@ -2,6 +2,6 @@
 
 from .amp import CPUAmpOptimWrapper
 from .rmsprop_tf import RMSpropTF
-from .schedulers import ExponentialLR
+from .schedulers import StepLR
 
-__all__ = ['CPUAmpOptimWrapper', 'ExponentialLR', 'RMSpropTF']
+__all__ = ['CPUAmpOptimWrapper', 'StepLR', 'RMSpropTF']

@@ -1,60 +1,158 @@
-"""Probing: the shapes at a model's taps, found with a blank image."""
+"""Probing: the shapes at a model's taps, found with blank images."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
 
 import torch
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
 from ..errors import DistillationError
-from .recording import Tap
+from .recording import Record, Tap
 from .running import run_to_taps
 
 # Height and width, in pixels. At the second a window of a Swin transformer fits into stride 32.
-PROBE_SIZES = (128, 256)
+# The others are what networks with fixed sizes are made for, unless they say themselves.
+PROBE_SIZES = (128, 256, 224, 300, 512, 640)
+# Two, so that a tensor's first dimension can be seen to be the batch, and batch norms can train.
+BATCH_SIZE = 2
+# What modules call the size of the images that they are made for.
+_SIZE_ATTRIBUTES = ('img_size', 'input_size', 'image_size')
 
 
-def blank_image(model: nn.Module, shape: tuple[int, int]) -> tuple[Tensor, list[BaseDataElement]]:
-    """A preprocessed image of zeros, (1, 3, *shape), on the model's device, and its data sample."""
-    sizes = dict.fromkeys(('img_shape', 'ori_shape', 'pad_shape', 'batch_input_shape'), shape)
-    sample = BaseDataElement(metainfo=dict(sizes, scale_factor=(1.0, 1.0)))
-    return torch.zeros(1, 3, *shape, device=next(model.parameters()).device), [sample]
+class ProbeError(DistillationError):
+    """A model could not be run on a blank image; the message is the cause."""
 
 
-def probe(
-    *runs: tuple[nn.Module, Sequence[Tap]],
-) -> tuple[list[dict[Tap, list[Tensor]]] | None, int]:
-    """Runs models once on a blank square image and reports the shapes at their taps.
+class Probe(NamedTuple):
+    """What was found.
 
     Args:
-        *runs (tuple): Each a model, whose training mode is left as found, and its taps, see
-            :func:`run_to_taps`; on regions there are two, in one call.
+        shapes (list): Per model the tensors of each tap, without their data (device ``meta``); of
+            a tap that was not called an empty list.
+        size (tuple[int, int]): Height and width, in pixels, of the images.
+    """
+
+    shapes: list[dict[Tap, list[Tensor]]]
+    size: tuple[int, int]
+
+
+def image_channels(model: nn.Module) -> int:
+    """The number of channels of a model's images.
+
+    As many as its data preprocessor has means, or as its first convolution takes.
+    """
+    mean = getattr(getattr(model, 'data_preprocessor', None), 'mean', None)
+    if isinstance(mean, Tensor) and mean.numel() > 1:
+        return mean.numel()
+    convs = (m.in_channels for m in model.modules() if isinstance(m, nn.Conv2d))
+    channels = next(convs, 3)
+    # The stems of YOLOX and TResNet fold 2×2 and 4×4 pixels into channels before it.
+    return 3 if channels in (12, 48) else channels
+
+
+def blank_image(
+    model: nn.Module, shape: tuple[int, int], batch_size: int = 1
+) -> tuple[Tensor, list[BaseDataElement]]:
+    """Preprocessed images of zeros, (B, C, *shape), on the model's device, and data samples."""
+    sizes = dict.fromkeys(('img_shape', 'ori_shape', 'pad_shape', 'batch_input_shape'), shape)
+    samples = [
+        BaseDataElement(metainfo=dict(sizes, scale_factor=(1.0, 1.0))) for _ in range(batch_size)
+    ]
+    device = next(model.parameters()).device
+    return torch.zeros(batch_size, image_channels(model), *shape, device=device), samples
+
+
+def named_sizes(model: nn.Module) -> list[tuple[int, int]]:
+    """Sizes of images, height and width in pixels, that parts of a model say they are made for."""
+    preprocessor = getattr(model, 'data_preprocessor', None)
+    found = [getattr(preprocessor, 'size', None)]
+    for module in model.modules():
+        found += [getattr(module, name, None) for name in _SIZE_ATTRIBUTES]
+    pairs = [(x, x) if isinstance(x, int) else x for x in found]
+    return list(
+        dict.fromkeys(
+            tuple(x)
+            for x in pairs
+            if isinstance(x, (tuple, list)) and len(x) == 2 and all(type(n) is int for n in x)
+        )
+    )
+
+
+def probe(*runs: tuple[nn.Module, Sequence[Tap], bool]) -> Probe:
+    """Runs models once on blank images and reports the shapes at their taps.
+
+    Args:
+        *runs (tuple): Each a model, whose modes, buffers and generators are left as found, its
+            taps, see :func:`run_to_taps`, and whether it is run in training mode, as a student is;
+            where that fails, as with heads that need annotations then, in evaluation mode.
 
     Returns:
-        tuple: Per model the tensors of each tap for a single image, without their data (device
-        ``meta``), or None if a model cannot be run without annotations; and the image's height and
-        width in pixels, the first of :data:`PROBE_SIZES` that all models run on.
+        Probe: The shapes at the first size that all models run on: 128 and 256 pixels, those that
+        the models name, and those of :data:`PROBE_SIZES`.
+
+    Raises:
+        ProbeError: If a model runs on none of them; with the cause at a size that the models
+            name, or else at the first.
     """
-    for size in PROBE_SIZES:
-        shapes = [_probe(model, taps, size) for model, taps in runs]
-        if None not in shapes:
-            return shapes, size
-    return None, size
+    named = [size for model, *_ in runs for size in named_sizes(model)]
+    squares = [(size, size) for size in PROBE_SIZES]
+    causes = {}
+    for size in dict.fromkeys([*squares[:2], *named, *squares[2:]]):
+        try:
+            return Probe([_probe(model, taps, mode, size) for model, taps, mode in runs], size)
+        except DistillationError:
+            raise
+        except Exception as error:
+            causes[size] = error
+    error = next((causes[size] for size in named), causes[squares[0]])
+    reason = (str(error).strip().splitlines() or [''])[0]
+    raise ProbeError(f'{type(error).__name__}: {reason}') from error
+
+
+def _probe(
+    model: nn.Module, taps: Sequence[Tap], training: bool, size: tuple[int, int]
+) -> dict[Tap, list[Tensor]]:
+    if training:
+        try:
+            found = _run(model, taps, True, size)
+            if all(found.values()):
+                return found
+        except Exception:
+            found = {}
+        # In evaluation mode a module may be called that is not in training, and the reverse.
+        return {tap: x or found.get(tap, []) for tap, x in _run(model, taps, False, size).items()}
+    return _run(model, taps, False, size)
 
 
 @torch.no_grad()
-def _probe(model: nn.Module, taps: Sequence[Tap], size: int) -> dict[Tap, list[Tensor]] | None:
+def _run(
+    model: nn.Module, taps: Sequence[Tap], training: bool, size: tuple[int, int]
+) -> dict[Tap, list[Tensor]]:
+    images, samples = blank_image(model, size, BATCH_SIZE)
+    rois = images.new_tensor([[0, 0, 0, 64, 64], [0, 32, 32, 127, 127], [1, 0, 0, 64, 64]])
+    regions = {extractor: [rois] for _, extractor in taps}
+    with _left_as_found(model):
+        records = run_to_taps(model.train(training), taps, images, samples, regions)
+    return {tap: _shapes(record) for tap, record in records.items()}
+
+
+def _shapes(record: Record) -> list[Tensor]:
+    return [x.to('meta') for x, _ in record]
+
+
+@contextmanager
+def _left_as_found(model: nn.Module) -> Iterator[None]:
+    """Puts back modes, buffers (running statistics) and generators of random numbers."""
     modes = [(module, module.training) for module in model.modules()]
-    image, samples = blank_image(model, (size, size))
-    rois = image.new_tensor([[0, 0, 0, 64, 64], [0, 32, 32, 127, 127]])
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    devices = {x.device for x in model.parameters() if x.is_cuda}
     try:
-        regions = {extractor: [rois] for _, extractor in taps}
-        records = run_to_taps(model.eval(), taps, image, samples, regions)
-    except DistillationError:
-        raise
-    except Exception:
-        return None
+        with torch.random.fork_rng(devices):
+            yield
     finally:
         for module, training in modes:
             module.training = training
-    return {tap: [x.to('meta') for x, _ in tensors] for tap, tensors in records.items()}
+        for buffer, before in buffers:
+            buffer.copy_(before)

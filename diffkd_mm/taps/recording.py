@@ -1,6 +1,5 @@
 """Recording what modules of a model output."""
 
-import difflib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
@@ -10,9 +9,24 @@ from torch import Tensor, nn
 
 from ..errors import DistillationError
 
-# A tap's record: the tensors in the order in which they came out. Each comes with the version
-# counter it had, by which a later in-place change is noticed.
-Record = list[tuple[Tensor, int]]
+
+class Record(list[tuple[Tensor, int]]):
+    """A tap's record: the tensors in the order in which they came out.
+
+    Each comes with the version counter it had, by which a later in-place change is noticed.
+
+    Args:
+        checkpointed (str, optional): Path of the block around the tap that activation
+            checkpointing runs without gradients first.
+
+    Attributes:
+        without_grad (bool): Whether a call under ``no_grad`` was left out.
+    """
+
+    def __init__(self, checkpointed: str | None = None) -> None:
+        super().__init__()
+        self.checkpointed = checkpointed
+        self.without_grad = False
 
 
 class Tap(NamedTuple):
@@ -26,27 +40,6 @@ class Tap(NamedTuple):
 
     path: str
     regions: str | None = None
-
-
-def check_tap(model: nn.Module, path: str, where: str) -> None:
-    """Checks that a path names a module.
-
-    Args:
-        model (nn.Module): Student or teacher.
-        path (str): Dotted path of a module.
-        where (str): What to call the place in the message.
-
-    Raises:
-        DistillationError: Names the path and the nearest existing ones.
-    """
-    paths = [name for name, _ in model.named_modules() if name]
-    if path not in paths:
-        near = difflib.get_close_matches(path, paths, n=3, cutoff=0.4)
-        hint = f' Nearest paths: {", ".join(near)}.' if near else ''
-        raise DistillationError(
-            f'{where}: {type(model).__name__} has no module {path!r}.{hint} '
-            f'Top level: {", ".join(name for name, _ in model.named_children())}.'
-        )
 
 
 def _tensors(output: Any, path: str) -> Iterator[Tensor]:
@@ -78,17 +71,38 @@ def record(model: nn.Module, paths: Sequence[str]) -> Iterator[dict[str, Record]
         under ``no_grad`` are left out unless everything is.
     """
     with_grad = torch.is_grad_enabled()
-    records: dict[str, Record] = {path: [] for path in paths}
+    records = {path: Record(_checkpointed_block(model, path)) for path in paths}
     with ExitStack() as stack:
         for path in records:
 
             def hook(module: nn.Module, args: tuple, output: Any, path: str = path) -> None:
                 if torch.is_grad_enabled() == with_grad:
                     records[path].extend((t, t._version) for t in _tensors(output, path))
+                else:
+                    records[path].without_grad = True
 
             handle = model.get_submodule(path).register_forward_hook(hook)
             stack.callback(handle.remove)
         yield records
+
+
+def _checkpointed_block(model: nn.Module, path: str) -> str | None:
+    """The innermost module around a path that has OpenMMLab's option ``with_cp`` set."""
+    parts = path.split('.')
+    around = ('.'.join(parts[:n]) for n in range(len(parts) - 1, 0, -1))
+    return next((x for x in around if getattr(model.get_submodule(x), 'with_cp', False)), None)
+
+
+def called_without_grad(recorded: Record, side: str, path: str) -> DistillationError:
+    """The error for a tap whose calls were all under ``no_grad``."""
+    instead = 'Tap the module around it that is called with gradients'
+    if recorded.checkpointed:
+        instead = f'Tap {recorded.checkpointed!r}, the block, or set its with_cp=False'
+    return DistillationError(
+        f'the {side} tap {path!r} is called without gradients only, as inside a block with '
+        'activation checkpointing: its second run comes in the backward pass, when it is too late '
+        f'for a loss. {instead}.'
+    )
 
 
 def not_called(side: str, path: str) -> DistillationError:
@@ -105,6 +119,8 @@ def outputs(recorded: Record, path: str, side: str) -> list[Tensor]:
     Raises:
         DistillationError: If the module was not called, or its output was overwritten since.
     """
+    if not recorded and recorded.without_grad:
+        raise called_without_grad(recorded, side, path)
     if not recorded:
         raise not_called(side, path)
     for tensor, version in recorded:

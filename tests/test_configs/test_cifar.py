@@ -18,7 +18,7 @@ from mmpretrain.datasets import CIFAR100
 from mmpretrain.structures import DataSample
 
 import diffkd_mm  # noqa: F401  registers the distiller
-from diffkd_mm.distillers import taps
+from diffkd_mm import taps
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 # Channels of the feature before pooling, 100 classes.

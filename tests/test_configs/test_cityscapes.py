@@ -35,7 +35,10 @@ BASELINES = {
     'baselines/deeplabv3_r18_r101_dist': dict(type='DISTLoss', loss_weight=1.0),
     'baselines/deeplabv3_r18_r101_fitnet': dict(type='MSELoss', loss_weight=1.0),
     'baselines/deeplabv3_r18_r101_cirkd': dict(type='KLDivLoss', tau=1.0, loss_weight=1.0),
+    'baselines/deeplabv3_r18_r101_maskd': dict(type='MasKDLoss', channels=19),
 }
+# The other rows of Table 6 on the other students: the points of DeepLabV3-R18.
+OTHER_STUDENTS = [(name, method) for name in list(ROWS)[1:] for method in ('cwd', 'cirkd', 'maskd')]
 AUXILIARY = 'ablations/deeplabv3_r18_r101_diffkd_aux'
 CROP = (64, 128)
 
@@ -59,7 +62,14 @@ def teacher():
     return build(load('cityscapes/deeplabv3_r101').model)
 
 
-@pytest.mark.parametrize('name', [*ROWS, *STUDENTS, *BASELINES, AUXILIARY])
+def baseline(row, method):
+    return f'baselines/{row.removesuffix("_diffkd")}_{method}'
+
+
+@pytest.mark.parametrize(
+    'name',
+    [*ROWS, *STUDENTS, *BASELINES, AUXILIARY, *(baseline(*x) for x in OTHER_STUDENTS)],
+)
 def test_recipe(name):
     cfg = load(name)
     weight_decay = 2e-4 if 'mbv2' in name else 5e-4
@@ -108,6 +118,19 @@ def test_rows_differ_in_the_student_alone(name, student):
     assert (pretrained is None) == ('scratch' in name)
 
 
+@pytest.mark.parametrize('row, method', OTHER_STUDENTS)
+def test_baselines_differ_in_the_student_alone(row, method):
+    cfg, main = load(baseline(row, method)), load(row)
+    reference = load(f'baselines/deeplabv3_r18_r101_{method}')
+    if 'mbv2' in row:  # has no auxiliary head
+        reference.model.points.pop('auxiliary', None)
+    assert cfg.model.points == reference.model.points
+    assert cfg.model.student == main.model.student and cfg.model.teacher == main.model.teacher
+    if method == 'cirkd':  # the channels of its second point
+        head = cfg.model.student.decode_head
+        assert head.channels == cfg.model.points.embedding.loss.student_channels
+
+
 @pytest.mark.parametrize('name', [*ROWS, *BASELINES, AUXILIARY])
 def test_step(name, teacher):
     cfg = load(name)
@@ -119,7 +142,7 @@ def test_step(name, teacher):
     wrapper = build_optim_wrapper(model.train(), cfg.optim_wrapper)
     log = model.train_step(tiny.labelled_pixels(CROP), wrapper)
     points = ['logits']
-    if name == AUXILIARY or name.endswith('_dist'):
+    if name == AUXILIARY or name.endswith(('_dist', '_maskd')):
         points.append('auxiliary')
     if name.endswith('cirkd'):
         points.append('embedding')
@@ -135,10 +158,26 @@ def test_step(name, teacher):
     loss = cfg.model.points.logits.loss
     assert loss == BASELINES.get(name, dict(type='DISTLoss', loss_weight=1.0))
     if 'auxiliary' in points:
-        assert cfg.model.points.auxiliary.loss == dict(type='DISTLoss', loss_weight=0.4)
+        assert cfg.model.points.auxiliary.loss == dict(loss, loss_weight=0.4)
     if name.endswith('cirkd'):
         queues = model.distillation.embedding.loss
         assert queues.pixels.num_pushed.sum() > queues.regions.num_pushed.sum() > 0
+
+
+@pytest.mark.parametrize('name', [x.removesuffix('_diffkd') for x in ROWS])
+def test_tokens_of_maskd_have_their_authors_rate(name):
+    """0.1 and a weight decay of 1e-3, for every student's recipe."""
+    cfg = load(f'baselines/{name}_maskd')
+    tokens = MODELS.build(dict(type='diffkd_mm.MasKDLoss', channels=19))
+    model = torch.nn.ModuleDict(dict(loss=tokens, student=torch.nn.Linear(1, 1)))
+    wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+    rates = {
+        id(group['params'][0]): (group['lr'], group['weight_decay'])
+        for group in wrapper.param_groups
+    }
+    assert rates.pop(id(tokens.tokens)) == pytest.approx((0.1, 1e-3))
+    optimizer = cfg.optim_wrapper.optimizer
+    assert set(rates.values()) == {(optimizer.lr, optimizer.weight_decay)}
 
 
 def test_step_of_the_teacher():

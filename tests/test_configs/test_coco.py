@@ -229,7 +229,7 @@ def student():
         *(f'baselines/retinanet_r50_x101_{x}' for x in ('fitnet', 'fgd', 'pkd', 'cwd')),
         *(f'ablations/retinanet_r50_r101_{x}' for x in ('all_plain', 'all_diffkd')),
         'ablations/retinanet_r50_r101_diffkd_1x_unet',
-        'ablations/retinanet_r50_x101_diffkd_inherit',
+        *(f'ablations/retinanet_r50_x101_diffkd_{x}' for x in ('inherit', 'start500', 'fgd')),
     ],
 )
 def test_step_of_baselines_and_ablations(name, student, tmp_path):
@@ -255,3 +255,132 @@ def test_step_of_baselines_and_ablations(name, student, tmp_path):
         assert set(points) == {'fpn'}
         num_levels = len(points.fpn.get('strides', range(5)))
         assert num_levels == (4 if name.endswith(('pkd', 'cwd')) else 5)
+
+
+TWO_STAGE_FGD = dict(
+    channels=256,
+    foreground_weight=5e-5,
+    background_weight=2.5e-5,
+    attention_weight=5e-5,
+    global_weight=5e-7,
+)
+ANCHOR_FREE_FGD = dict(
+    channels=256,
+    foreground_weight=1.6e-3,
+    background_weight=8e-4,
+    attention_weight=8e-4,
+    global_weight=8e-6,
+)
+HEADS = ['neck', 'bbox_head']
+# What FGD's authors publish for each pair: weights of the loss, and what the student inherits.
+FGD = {
+    'faster_rcnn_r50_r101': (TWO_STAGE_FGD, ['neck', 'rpn_head', 'roi_head']),
+    'faster_rcnn_r50_cascade_x101': (TWO_STAGE_FGD, None),
+    'retinanet_r50_r101': (dict(channels=256, attention_weight=5e-4), HEADS),
+    'retinanet_r50_x101': (dict(channels=256, attention_weight=5e-4), HEADS),
+    'fcos_r50_r101': (dict(ANCHOR_FREE_FGD, tau=0.8), HEADS),
+    'reppoints_r50_x101': (ANCHOR_FREE_FGD, HEADS),
+}
+FITNET = ['faster_rcnn_r50_r101', 'retinanet_r50_r101', 'retinanet_r50_x101']
+
+
+def check_all_but_the_points(cfg, pair):
+    main = load(f'{pair}_diffkd')
+    assert cfg.model.student == main.model.student and cfg.model.teacher == main.model.teacher
+    for key in ('train_cfg', 'train_dataloader', 'param_scheduler', 'custom_imports'):
+        assert cfg[key] == main[key]
+    assert cfg.optim_wrapper.optimizer == main.optim_wrapper.optimizer
+
+
+@pytest.mark.parametrize('pair, expected', FGD.items())
+def test_fgd(pair, expected):
+    cfg = load(f'baselines/{pair}_fgd')
+    check_all_but_the_points(cfg, pair)
+    loss, inherit = expected
+    point = dict(student='neck', teacher='neck', loss=dict(type='FGDLoss', **loss))
+    if 'faster' in pair:  # P6 is a part of P5
+        point['strides'] = [4, 8, 16, 32]
+    assert cfg.model.points == dict(fpn=point)
+    assert cfg.model.get('inherit') == inherit
+    assert cfg.optim_wrapper.clip_grad == dict(max_norm=35, norm_type=2)
+
+
+@pytest.mark.parametrize('pair', FITNET)
+def test_fitnet(pair):
+    cfg = load(f'baselines/{pair}_fitnet')
+    check_all_but_the_points(cfg, pair)
+    connector = dict(type='ConvConnector', student_channels=256, teacher_channels=256)
+    loss = dict(type='MSELoss', loss_weight=1.0)
+    point = dict(student='neck', teacher='neck', connector=connector, loss=loss)
+    assert cfg.model.points == dict(fpn=point)
+
+
+@pytest.mark.parametrize(
+    'name',
+    [
+        'baselines/faster_rcnn_r50_r101_fgd',
+        'baselines/fcos_r50_r101_fgd',
+        'baselines/reppoints_r50_x101_fgd',
+        'ablations/fcos_r50_r101_diffkd_zoo_student_reg',
+    ],
+)
+def test_step_with_the_pairs_own_heads(name, tmp_path):
+    """Backbones are small here; necks and heads are those of the student and of its teacher."""
+    cfg = load(name)
+    teacher = tiny.shrink(load_config(cfg.model.teacher.config).model)
+    cfg.model.student = tiny.shrink(cfg.model.student)
+    path = str(tmp_path / 'teacher.pth')
+    cfg.model.teacher = dict(config=dict(model=teacher, default_scope='mmdet'), checkpoint=path)
+    torch.save(tiny.build(teacher).state_dict(), path)
+    model = tiny.build(cfg.model)
+    model.init_weights()
+    for part in cfg.model.get('inherit', ()):
+        theirs = model.teacher.model.get_submodule(part).state_dict()
+        mine = model.student.get_submodule(part).state_dict()
+        shared = mine.keys() & theirs.keys()
+        # FCOS's changed student alone has more: biases of its convolutions.
+        assert all(torch.equal(mine[k], theirs[k]) for k in shared)
+        assert shared == mine.keys() or 'fcos' in name
+    log = model.train().train_step(
+        tiny.batch(2, 128), build_optim_wrapper(model, cfg.optim_wrapper)
+    )
+    points = cfg.model.points
+    assert {f'{k}.loss_kd' for k in points} == {k for k in log if k.endswith('.loss_kd')}
+    assert all(torch.isfinite(value) and value >= 0 for value in log.values())
+
+
+def test_regression_of_fcos():
+    """One point more than the zoo's student, which predicts logarithms as its teacher does."""
+    cfg = load('ablations/fcos_r50_r101_diffkd_zoo_student_reg')
+    without = load('ablations/fcos_r50_r101_diffkd_zoo_student')
+    reg = cfg.model.points.pop('reg')
+    assert reg.student == reg.teacher == 'bbox_head.conv_reg'
+    assert cfg.to_dict() == without.to_dict()
+    teacher = load_config(cfg.model.teacher.config).model
+    assert not cfg.model.student.bbox_head.norm_on_bbox
+    assert not teacher.bbox_head.get('norm_on_bbox', False)
+
+
+@pytest.mark.parametrize('teacher', ['r101', 'x101'])
+def test_inheriting(teacher):
+    cfg = load(f'ablations/retinanet_r50_{teacher}_diffkd_inherit')
+    assert cfg.model.pop('inherit') == HEADS
+    assert cfg.to_dict() == load(f'retinanet_r50_{teacher}_diffkd').to_dict()
+
+
+@pytest.mark.parametrize(
+    'name, pairs',
+    {
+        'faster_rcnn_r50_class_agnostic': ['faster_rcnn_r50_cascade_x101'],
+        'fcos_r50_giou': ['fcos_r50_r101'],
+        'retinanet_r50_clipped': ['retinanet_r50_r101', 'retinanet_r50_x101'],
+    }.items(),
+)
+def test_changed_students_alone(name, pairs):
+    """The control of a row: its student and schedule without a teacher."""
+    alone = load(f'students/{name}')
+    for pair in pairs:
+        cfg = load(f'{pair}_diffkd')
+        assert cfg.model.student == alone.model
+        for key in ('train_cfg', 'train_dataloader', 'param_scheduler', 'optim_wrapper'):
+            assert cfg[key] == alone[key]

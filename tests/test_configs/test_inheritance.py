@@ -48,6 +48,15 @@ def test_users_config_inherits_from_this_project(tmp_path):
     assert cfg.model.student.type == 'RetinaNet'
 
 
+def test_a_distillation_fits_on_a_screen():
+    """It says in one piece who teaches whom, where and how."""
+    lines = (CONFIGS / 'retinanet_r50_x101_diffkd.py').read_text().splitlines()
+    code = [line for line in lines if line.strip() and not line.strip().startswith('#')]
+    assert len(code) <= 25
+    for word in ('student=', 'teacher=', 'points=', 'connector=', 'loss=', 'optim_wrapper'):
+        assert any(word in line for line in code)
+
+
 def test_works_with_stock_tools(tmp_path):
     """A config imports the package itself, so that MMDetection's own tools can use it."""
     code = f"""

@@ -45,12 +45,16 @@ def norms_with_grad(module):
         dict(shared=True),
         dict(latent_channels=5),
         dict(latent_channels=24),
+        dict(latent_channels=5, autoencoder=dict(type='PCAProjection')),
+        dict(latent_channels=24, autoencoder=dict(type='RandomProjection')),
         dict(noise_adapter=None),
+        dict(noise_adapter=dict(type='ScheduledNoise')),
         dict(output_projection=False),
         dict(standardize='channel'),
         dict(standardize='scale', latent_channels=5),
         dict(kd_trains_denoiser=False),
         dict(num_inference_steps=1),
+        dict(timestep_spacing='trailing', initial_timestep=300),
         dict(norm_cfg=dict(type='GN', num_groups=32)),
         dict(with_cp=True),
         dict(with_cp=True, kd_trains_denoiser=False),
@@ -66,13 +70,14 @@ def test_every_option_trains(options):
     assert [x.shape for x in refined] == [(2, channels, *size) for size in SIZES]
     assert [x.shape for x in targets] == [x.shape for x in refined]
     assert set(losses) == {'loss_diff'} | (
-        {'loss_ae'} if 'latent_channels' in options else set()
+        {'loss_ae'} if 'latent_channels' in options and 'autoencoder' not in options else set()
     ) | ({'noise_weight'} if options.get('noise_adapter', True) else set())
     total = kd_loss(refined, targets) + sum(v for k, v in losses.items() if 'loss' in k)
     total.backward()
     assert torch.isfinite(total)
     unreached = {n for n, p in connector.named_parameters() if p.grad is None}
-    assert not unreached
+    fixed = {n for n, p in connector.named_parameters() if not p.requires_grad}
+    assert unreached == fixed and all('autoencoder.norm' in name for name in fixed)
     assert all(x.grad.abs().sum() > 0 for x in students)
 
 
@@ -174,12 +179,51 @@ def test_loss_weights():
     torch.testing.assert_close(values[1]['loss_ae'], 3 * values[0]['loss_ae'])
 
 
+def test_deep_projector_is_the_same_layers_trained_by_the_distillation_loss_alone():
+    torch.manual_seed(0)
+    options = dict(num_levels=3, noise_adapter=None)
+    diffkd = DiffKDConnector(8, 8, **options)
+    projector = DiffKDConnector(8, 8, loss_diff_weight=0, **options)
+    projector.load_state_dict(diffkd.state_dict())
+    calls = []
+    for level in projector.levels:
+        level.denoiser.register_forward_hook(lambda *args: calls.append(args))
+    students, teachers = features(8), features(8)
+    refined, targets, losses = projector(students, teachers)
+    assert losses == {} and projector.teacher_losses(teachers) == {}
+    assert len(calls) == 3 * 5  # the five steps of each level and no pass of the teacher's feature
+    for x, y in zip(refined, diffkd(students, teachers)[0]):
+        torch.testing.assert_close(x, y)
+    kd_loss(refined, targets).backward()
+    reached = {name.split('.')[2] for name in norms_with_grad(projector)}
+    assert reached == {'student_projection', 'denoiser', 'output_projection'}
+
+
+def test_a_denoiser_that_nothing_trains_is_refused():
+    with pytest.raises(ValueError, match='nothing trains the denoiser'):
+        DiffKDConnector(8, 8, loss_diff_weight=0, kd_trains_denoiser=False)
+
+
 def test_without_adapter_nothing_is_random_in_the_student_path():
     connector = DiffKDConnector(8, 8, num_levels=3, noise_adapter=None)
     students, teachers = features(8), features(8)
     first, second = connector(students, teachers)[0], connector(students, teachers)[0]
     for x, y in zip(first, second):
         torch.testing.assert_close(x, y)
+
+
+def test_start_of_the_denoising():
+    connector = DiffKDConnector(8, 8, timestep_spacing='trailing', initial_timestep=300)
+    seen = []
+    denoiser = connector.levels[0].denoiser
+    denoiser.register_forward_pre_hook(lambda module, args: seen.append(args[1].tolist()))
+    connector.levels[0].denoise(torch.randn(2, 8, 4, 4))
+    assert seen == [[300], [240], [180], [120], [60]]
+
+
+def test_an_autoencoder_needs_its_width():
+    with pytest.raises(DistillationError, match='needs latent_channels'):
+        DiffKDConnector(8, 8, autoencoder=dict(type='PCAProjection'))
 
 
 def test_target_is_the_teacher_unless_compressed():

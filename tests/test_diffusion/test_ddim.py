@@ -1,10 +1,14 @@
 import math
+import re
+from pathlib import Path
 
 import pytest
 import torch
 from diffusers import DDIMScheduler
 
 from diffkd_mm.diffusion import DDIMSampler
+
+METHOD = Path(__file__).parents[2] / 'docs' / 'method.md'
 
 
 def diffusers_scheduler(num_inference_steps):
@@ -45,8 +49,63 @@ def test_walk_agrees_with_diffusers(num_inference_steps):
     torch.testing.assert_close(actual, expected, rtol=0, atol=1e-6)
 
 
-def test_timesteps_of_the_paper():
+def test_timesteps():
     assert DDIMSampler(5).timesteps == [400, 300, 200, 100, 0]
+    first = [DDIMSampler(n).timesteps[0] for n in (1, 3, 5, 10, 20)]
+    assert first == [0, 332, 400, 450, 475]
+    assert DDIMSampler(4, initial_timestep=202).timesteps == [150, 100, 50, 0]
+
+
+def test_literal_start():
+    """B.1's initial timestep is where the walk begins, with any number of evaluations."""
+    walks = {n: DDIMSampler(n, timestep_spacing='trailing').timesteps for n in (1, 3, 5, 10)}
+    assert walks[1] == [500] and walks[3] == [500, 334, 168]
+    assert walks[5] == [500, 400, 300, 200, 100]
+    assert walks[10] == list(range(500, 0, -50))
+
+
+def test_walk_from_the_literal_start_agrees_with_diffusers():
+    """All steps but the last, for which diffusers has ᾱ_0 in place of 1."""
+    sampler, scheduler = DDIMSampler(5, timestep_spacing='trailing'), diffusers_scheduler(5)
+    torch.manual_seed(0)
+    start = expected = torch.randn(2, 3, 2, 2, dtype=torch.float64)
+    for t in (500, 400, 300, 200):
+        expected = scheduler.step(expected.sin(), t, expected).prev_sample
+    alpha = scheduler.alphas_cumprod[100].double()
+    expected = (expected - (1 - alpha).sqrt() * expected.sin()) / alpha.sqrt()
+    actual = sampler.denoise(start, lambda x, t: x.sin())
+    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-6)
+
+
+def whole_run(sampler):
+    """What all steps make of z and of a prediction ε̂ that stays the same: a·z − b·ε̂."""
+    one, zero = torch.ones(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
+    a = sampler.denoise(one, lambda x, t: zero).item()
+    return a, -sampler.denoise(zero, lambda x, t: one).item()
+
+
+def test_table_of_whole_runs():
+    """The rows of docs/method.md: spacing, N, timesteps, a, b."""
+    rows = re.findall(
+        r"\| `'(\w+)'` \| (\d+) \| ([\d, …]+?) \| z·([\d.]+) − ([\d.]+)·ε̂ \|", METHOD.read_text()
+    )
+    assert len(rows) >= 9
+    for spacing, n, timesteps, *factors in rows:
+        sampler = DDIMSampler(int(n), timestep_spacing=spacing)
+        first, *_, last = timesteps.replace('…', ',').split(', ') * 2
+        assert (int(first), int(last)) == (sampler.timesteps[0], sampler.timesteps[-1])
+        for factor, value in zip(factors, whole_run(sampler)):
+            assert float(factor) == pytest.approx(
+                value, abs=0.51 * 10 ** -len(factor.split('.')[1])
+            )
+
+
+def test_a_whole_run_depends_on_its_start_alone():
+    sampler = DDIMSampler(5)
+    alpha = sampler.alphas_cumprod[400].item()
+    a, b = whole_run(sampler)
+    assert a == pytest.approx(alpha**-0.5, rel=1e-6)
+    assert b == pytest.approx((1 / alpha - 1) ** 0.5, rel=1e-6)
 
 
 def test_add_noise_agrees_with_diffusers():
@@ -78,3 +137,13 @@ def test_true_noise_gives_the_clean_sample():
 def test_impossible_number_of_steps(num_inference_steps):
     with pytest.raises(ValueError, match=f'num_inference_steps={num_inference_steps}'):
         DDIMSampler(num_inference_steps)
+
+
+@pytest.mark.parametrize(
+    'options',
+    [dict(initial_timestep=0), dict(initial_timestep=1000), dict(timestep_spacing='linspace')],
+)
+def test_impossible_start(options):
+    ((name, value),) = options.items()
+    with pytest.raises(ValueError, match=f'{name}={value!r}'):
+        DDIMSampler(**options)

@@ -6,10 +6,14 @@ from diffkd_mm.diffusion import (
     BottleneckDenoiser,
     LinearAutoencoder,
     NoiseAdapter,
+    PCAProjection,
+    RandomProjection,
+    ScheduledNoise,
     Standardization,
     VectorDenoiser,
     VectorNoiseAdapter,
 )
+from diffkd_mm.errors import DistillationError
 
 
 def count(module):
@@ -148,3 +152,79 @@ class TestStandardization:
     def test_unknown_mode(self):
         with pytest.raises(ValueError, match="standardize='batch'"):
             Standardization(4, mode='batch')
+
+
+class TestScheduledNoise:
+    def test_moves_from_start_to_end_in_training(self):
+        scheduled = ScheduledNoise(3, start=0.5, end=0.9, iters=4)
+        x, noise = torch.randn(2, 3, 4, 4), torch.randn(2, 3, 4, 4)
+        seen = []
+        for _ in range(6):
+            z, noise_weight = scheduled(x, noise)
+            seen.append(noise_weight[0].item())
+            torch.testing.assert_close(z, seen[-1] * x + (1 - seen[-1]) * noise)
+        assert noise_weight.shape == (2,)
+        assert seen == pytest.approx([0.5, 0.6, 0.7, 0.8, 0.9, 0.9])
+
+    def test_goes_on_where_a_checkpoint_was_and_stands_still_in_evaluation(self):
+        scheduled, resumed = (ScheduledNoise(3, start=1, end=0, iters=4) for _ in range(2))
+        x = torch.randn(2, 3, 1, 1)
+        scheduled(x, x)
+        resumed.load_state_dict(scheduled.state_dict())
+        assert resumed.eval()(x, x)[1][0] == resumed(x, x)[1][0] == 0.75
+
+    def test_constant_unless_there_is_an_end(self):
+        constant = ScheduledNoise(3, start=0.7)
+        x = torch.randn(2, 3, 4, 4)
+        for _ in range(2):
+            assert constant(x, torch.randn_like(x))[1].tolist() == pytest.approx([0.7, 0.7])
+
+    def test_refuses_weights_that_are_none(self):
+        with pytest.raises(ValueError, match='end=1.2 must lie between 0 and 1'):
+            ScheduledNoise(3, end=1.2)
+
+
+class TestFixedProjections:
+    """In place of a learned encoder: no parameter learns, and no decoder."""
+
+    @staticmethod
+    def maps():
+        """Channels that depend on one another, with a mean other than zero."""
+        torch.manual_seed(0)
+        return torch.einsum('oc,bchw->bohw', torch.randn(6, 6), torch.randn(4, 6, 5, 7)) + 3
+
+    def test_pca_against_numpy(self):
+        numpy = pytest.importorskip('numpy')
+        x, projection = self.maps(), PCAProjection(6, 3)
+        latent, reconstruction = projection(x)
+        assert latent.shape == (4, 3, 5, 7) and reconstruction is None
+        samples = x.movedim(1, -1).reshape(-1, 6).double().numpy()
+        samples -= samples.mean(0)
+        _, sizes, components = numpy.linalg.svd(samples, full_matrices=False)
+        expected = samples @ components[:3].T / (sizes[:3] / len(samples) ** 0.5)
+        actual = latent.movedim(1, -1).reshape(-1, 3).double().numpy()
+        correlation = (expected * actual).mean(0)  # signs are arbitrary
+        numpy.testing.assert_allclose(abs(correlation), 1, atol=1e-3)
+
+    @pytest.mark.parametrize('kind', [PCAProjection, RandomProjection])
+    def test_fixed_after_the_first_batch(self, kind):
+        projection = kind(6, 3)
+        projection(self.maps())
+        first = projection.matrix.clone()
+        projection(torch.randn(4, 6, 5, 7))
+        assert torch.equal(projection.matrix, first) and first.abs().sum() > 0
+        assert not [p for p in projection.parameters() if p.requires_grad]
+        restored = kind(6, 3)
+        restored.load_state_dict(projection.state_dict())
+        x = self.maps()
+        torch.testing.assert_close(restored(x)[0], projection(x)[0])
+
+    def test_evaluation_does_not_fit(self):
+        projection = PCAProjection(6, 3).eval()
+        projection(self.maps())
+        assert not projection.fitted
+
+    def test_more_components_than_channels(self):
+        with pytest.raises(DistillationError, match='latent_channels=7 exceeds'):
+            PCAProjection(6, 7)
+        assert RandomProjection(6, 7)(self.maps())[0].shape == (4, 7, 5, 7)

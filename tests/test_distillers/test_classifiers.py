@@ -129,6 +129,77 @@ def test_tokens_of_both():
     assert tiny.train_step(model, batch())['features.loss_kd'] > 0
 
 
+def with_class_token(kind='VisionTransformer'):
+    cfg = transformer('vit', 24)
+    cfg['backbone'] = dict(cfg['backbone'], type=kind, out_type='cls_token')
+    del cfg['backbone']['with_cls_token']  # True is the default
+    return cfg
+
+
+@pytest.mark.parametrize('dropped', [1, dict(student=1)])
+def test_class_token_is_left_out(dropped):
+    """A ViT's student by its 4x4 patches, taught by the map of a convnet."""
+    teacher = classifier()
+    point = dict(
+        student='backbone.layers.1',
+        teacher='backbone',
+        connector=dict(type='DiffKDConnector'),
+        loss=dict(type='MSELoss'),
+        channels_last='student',
+        resize=True,
+        drop_tokens=dropped,
+    )
+    model = tiny.build_distiller(
+        with_class_token(), teacher, dict(features=point), scope='mmpretrain'
+    )
+    levels, tokens = [], []
+    model.distillation.features.connector.register_forward_pre_hook(
+        lambda module, args: levels.extend(args[0])
+    )
+    model.student.backbone.layers[1].register_forward_hook(
+        lambda module, args, output: tokens.append(output)
+    )
+    tiny.train_step(model, batch())
+    assert levels[0].shape == (3, 24, 2, 2) and tokens[0].shape == (3, 17, 24)
+    patches = tokens[0][:, 1:].mT.unflatten(2, (4, 4))
+    expected = torch.nn.functional.interpolate(patches, (2, 2), mode='bilinear')
+    torch.testing.assert_close(levels[0], expected)
+
+
+def test_tokens_of_deit():
+    """A ViT with a class token, taught by a DeiT that has one more for its own distillation."""
+    point = dict(
+        student='backbone.layers.0',
+        teacher='backbone.layers.1',
+        connector=dict(type='ConvConnector'),
+        loss=dict(type='MSELoss'),
+        channels_last='both',
+        drop_tokens=dict(student=1, teacher=2),
+    )
+    teacher = with_class_token('DistilledVisionTransformer')
+    teacher['head'] = None
+    networks = with_class_token(), teacher
+    model = tiny.build_distiller(*networks, dict(features=point), scope='mmpretrain')
+    assert tiny.train_step(model, batch())['features.loss_kd'] > 0
+    point['drop_tokens'] = 1
+    with pytest.raises(DistillationError, match=r'size \(8, 8\) in the student and \(65, 1\)'):
+        tiny.build_distiller(*networks, dict(features=point), scope='mmpretrain')
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        (dict(drop_tokens=1), 'say whose by channels_last'),
+        (dict(drop_tokens=-1, channels_last='both'), 'drop_tokens=-1'),
+        (dict(drop_tokens=dict(pupil=1), channels_last='both'), r'dict\(student=…, teacher=…\)'),
+        (dict(drop_tokens=dict(student=-1), channels_last='both'), 'must be a number of tokens'),
+    ],
+)
+def test_wrong_numbers_of_tokens(options, message):
+    with pytest.raises(DistillationError, match=message):
+        PointOptions('p', 's', 't', dict(type='MSELoss'), **options)
+
+
 @pytest.mark.parametrize(
     'shape, expected',
     [((2, 5, 6, 3), (2, 3, 5, 6)), ((2, 9, 3), (2, 3, 3, 3)), ((2, 7, 3), (2, 3, 7, 1))],

@@ -66,12 +66,13 @@ def train_step(model, data):
 @pytest.mark.parametrize(
     'config, num_levels, channels', DETECTORS, ids=[x[0].split('/')[0] for x in DETECTORS]
 )
-def test_neck(config, num_levels, channels):
+def test_neck(config, num_levels, channels, family):
     model = build(detector(config), detector(config), fpn=fpn(channels, channels))
     assert len(model.distillation.fpn.connector.levels) == num_levels
     with_mask = any(word in config for word in ('mask', 'condinst', 'solo'))
     log = train_step(model, tiny.batch(2, 128, with_mask=with_mask))
     assert log['fpn.loss_kd'] > 0 and log['fpn.loss_diff'] > 0
+    family('detector', config.split('/')[0], 'neck', 'works')
 
 
 PAIRS = [
@@ -147,12 +148,44 @@ def test_loss_that_misses_the_ground_truth():
         model.distillation.fpn(students, teachers, data['data_samples'])
 
 
-@pytest.mark.parametrize('head', ['decoder', 'bbox_head.cls_branches.0'])
-def test_taps_in_a_transformer(head):
+QUERIES = 'bbox_head.cls_branches.0'
+
+
+def queries(tap, **options):
+    return dict(queries=dict(student=tap, teacher=tap, loss=dict(type='MSELoss'), **options))
+
+
+def test_taps_in_a_transformer():
     """The teacher runs as far as its `mode='tensor'`, with the sizes of the images."""
     cfg = detector(DETECTORS[14][0])
-    point = dict(student=head, teacher=head, loss=dict(type='MSELoss'))
-    if head == 'decoder':  # its second and third output are the reference points
-        point.update(student_levels=[0], teacher_levels=[0])
-    log = train_step(build(cfg, cfg, queries=point), tiny.batch(2, 128))
-    assert log['queries.loss_kd'] > 0
+    model = build(cfg, cfg, **queries(QUERIES, queries='index'))
+    assert train_step(model, tiny.batch(2, 128))['queries.loss_kd'] > 0
+
+
+@pytest.mark.parametrize('tap', [QUERIES, 'decoder.layers.0', 'decoder'])
+def test_queries_are_not_compared_unmatched(tap):
+    cfg = detector(DETECTORS[14][0])
+    message = "point 'queries': the student tap .* outputs something per query.*queries='index'"
+    with pytest.raises(ValueError, match=message):
+        build(cfg, cfg, **queries(tap))
+
+
+def test_layers_of_a_decoder_are_no_batch():
+    cfg = detector(DETECTORS[14][0])
+    options = dict(queries='index', student_levels=[0], teacher_levels=[0])
+    with pytest.raises(ValueError, match=r'\(6, 2, 300, 256\) for 2 images: .*tap a layer'):
+        build(cfg, cfg, **queries('decoder', **options))
+
+
+@pytest.mark.parametrize(
+    ('family', 'tap'), [(13, 'roi_head.bbox_head.0.fc_cls'), (15, 'bbox_head.reg_branches.0')]
+)
+def test_queries_of_other_families(family, tap):
+    cfg = detector(DETECTORS[family][0])
+    student = detector(DETECTORS[0][0])
+    with pytest.raises(ValueError, match='per query'):
+        build(cfg, student, **queries(tap))
+    point = queries(tap)['queries']
+    point['student'] = 'bbox_head.retina_cls'
+    with pytest.raises(ValueError, match='the teacher tap .*per query'):
+        build(student, cfg, queries=point)

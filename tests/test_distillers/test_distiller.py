@@ -3,6 +3,7 @@ from copy import deepcopy
 import pytest
 import tiny
 import torch
+from mmengine.logging import MMLogger
 from mmengine.model import ExponentialMovingAverage
 from mmengine.optim import OptimWrapper, build_optim_wrapper
 from mmengine.runner.checkpoint import load_state_dict
@@ -286,6 +287,48 @@ class TestCheckpoints:
         tiny.build(tiny.distiller(teacher_checkpoint)).load_state_dict(state, strict=False)
         assert list(state) == names
 
+    def test_versions_in_a_state_dict_survive_being_loaded(self, distiller, teacher_checkpoint):
+        for state in (tiny.build(tiny.retinanet()).state_dict(), distiller.state_dict()):
+            versions = dict(state._metadata)
+            for _ in range(2):
+                tiny.build(tiny.distiller(teacher_checkpoint)).load_state_dict(state, strict=False)
+            assert state._metadata == versions
+
+    def test_versions_arrive(self, teacher_checkpoint, monkeypatch):
+        """A batch norm's is 2; of older ones the number of batches is made up."""
+        state = tiny.build(tiny.retinanet()).state_dict()
+        versions = []
+        load = nn.BatchNorm2d._load_from_state_dict
+
+        def noting(self, state_dict, prefix, local_metadata, *args):
+            versions.append(local_metadata.get('version'))
+            load(self, state_dict, prefix, local_metadata, *args)
+
+        monkeypatch.setattr(nn.BatchNorm2d, '_load_from_state_dict', noting)
+        points = dict(reg=tiny.REG_POINT)  # no norms of its own
+        model = tiny.build(tiny.distiller(teacher_checkpoint, points=points))
+        model.load_state_dict(state, strict=False)
+        assert versions and set(versions) == {2}
+
+    def test_keys_that_do_not_fit_are_reported_by_the_students_names(self, teacher_checkpoint):
+        state = tiny.build(tiny.retinanet()).state_dict()
+        state['backbone.extra'] = state.pop('backbone.conv1.weight')
+        cfg = dict(tiny.distiller(teacher_checkpoint, points={}), teacher=None)
+        model = tiny.build(cfg)
+        result = model.load_state_dict(state, strict=False)
+        assert result.missing_keys == ['backbone.conv1.weight']
+        assert result.unexpected_keys == ['backbone.extra']
+        state['backbone.bn1.weight'] = torch.ones(3)
+        with pytest.raises(RuntimeError, match='size mismatch for backbone.bn1.weight'):
+            model.load_state_dict(state, strict=False)
+
+    def test_names_as_a_childs_are_known_as_well(self, teacher_checkpoint):
+        """Some hooks save by the names of modules."""
+        model = tiny.build(tiny.distiller(teacher_checkpoint))
+        name = 'student.backbone.bn1.running_mean'
+        result = model.load_state_dict({name: torch.full((8,), 5.0)}, strict=False)
+        assert not result.unexpected_keys and (model.backbone.bn1.running_mean == 5).all()
+
     def test_testing_needs_no_teacher(self, tmp_path):
         model = tiny.build(tiny.distiller(tmp_path / 'missing.pth'))
         model.eval()
@@ -294,6 +337,17 @@ class TestCheckpoints:
 
 
 class TestStockFeatures:
+    def test_initialization_is_logged_as_the_students(self, teacher_checkpoint, caplog):
+        """A line for every parameter, connectors' excepted."""
+        model = tiny.build(tiny.distiller(teacher_checkpoint))
+        logger = MMLogger.get_instance('initialization')  # the current one from here on, no file
+        logger.addHandler(caplog.handler)
+        model.init_weights()
+        logger.removeHandler(caplog.handler)
+        assert '\nbackbone.conv1.weight - ' in caplog.text
+        assert 'bbox_head.retina_cls.bias - ' in caplog.text
+        assert 'distillation.' not in caplog.text and 'student.' not in caplog.text
+
     def test_teacher_is_in_no_parameter_list_but_moves(self, distiller):
         teacher = {id(p) for p in distiller.teacher.model.parameters()}
         assert not teacher & {id(p) for p in distiller.parameters()}

@@ -110,3 +110,48 @@ def test_teacher_sees_its_own_kind_of_images(teacher_checkpoint):
     expected = teacher.extract_feat(teacher.data_preprocessor(data, True)['inputs'])
     for (feature, _), other in zip(records['neck', None], expected):
         torch.testing.assert_close(feature, other, atol=1e-4, rtol=1e-4)
+
+
+def gray(channels, **data_preprocessor):
+    """A classifier of images of some channels, which MMPretrain normalises one by one."""
+    cfg = tiny.classifier()
+    cfg['backbone']['in_channels'] = channels
+    cfg['data_preprocessor'] = dict(num_classes=10, **data_preprocessor)
+    return cfg
+
+
+@pytest.mark.parametrize('channels', [1, 6])
+def test_images_without_three_channels(channels):
+    from mmpretrain.structures import DataSample
+
+    seen = dict(mean=[100.0] * channels, std=[50.0] * channels)
+    wanted = dict(mean=[10.0 * i for i in range(1, channels + 1)], std=[7.0] * channels)
+    point = dict(
+        student='backbone',
+        teacher='backbone',
+        connector=dict(type='ConvConnector'),
+        loss=dict(type='MSELoss'),
+    )
+    model = tiny.build_distiller(
+        gray(channels, **seen), gray(channels, **wanted), dict(p=point), scope='mmpretrain'
+    )
+    received = []
+    model.teacher.model.backbone.register_forward_pre_hook(
+        lambda module, args: received.append(args[0])
+    )
+    images = torch.randint(255, (2, channels, 64, 64))
+    samples = [DataSample().set_gt_label(label) for label in range(2)]
+    log = tiny.train_step(model, dict(inputs=list(images), data_samples=samples))
+    assert log['p.loss_kd'] > 0
+    mean, std = (torch.tensor(wanted[key])[:, None, None] for key in ('mean', 'std'))
+    torch.testing.assert_close(received[-1], (images - mean) / std, atol=1e-4, rtol=1e-4)
+
+
+def test_other_numbers_of_channels():
+    point = dict(student='head.fc', teacher='head.fc', loss=dict(type='KLDivLoss'))
+    options = dict(mean=[0.0], std=[1.0])
+    with pytest.raises(DistillationError, match='student takes images of 1 channels and the .* 3;'):
+        tiny.build_distiller(gray(1, **options), gray(3), dict(p=point), scope='mmpretrain')
+    pixels = [Pixels((m, 0.0, 0.0), (1.0,) * 3, False, 0) for m in (0.0, 3.0)]
+    with pytest.raises(DistillationError, match='images of 4 channels cannot be converted'):
+        convert_images(torch.zeros(1, 4, 8, 8), None, *pixels)

@@ -87,19 +87,20 @@ def batch(labels=None):
     return tiny.labelled_pixels(SIZE, labels)
 
 
-@pytest.mark.parametrize('family', SEGMENTORS)
-def test_logits(family):
-    cfg = segmentor(family)
-    model = build(cfg, cfg, logits=logits(family, family))
+@pytest.mark.parametrize('name', SEGMENTORS)
+def test_logits(name, family):
+    cfg = segmentor(name)
+    model = build(cfg, cfg, logits=logits(name, name))
     recorded = []
     model.distillation.logits.connector.register_forward_pre_hook(
         lambda module, args: recorded.extend(args[0])
     )
     log = tiny.train_step(model, batch())
     (level,) = recorded
-    stride = SEGMENTORS[family][2]
+    _, tap, stride = SEGMENTORS[name]
     assert level.shape == (2, 19, SIZE[0] // stride, SIZE[1] // stride)
     assert log['logits.loss_kd'] > 0 and log['logits.loss_diff'] > 0
+    family('segmentor', name, tap, 'works')
 
 
 def test_auxiliary_heads_in_a_list():
@@ -141,6 +142,9 @@ def test_head_that_takes_data_samples():
     )
     log = tiny.train_step(build(cfg, cfg, masks=point), batch())
     assert log['masks.loss_kd'] > 0 and log['masks.loss_diff'] > 0
+    point['student'] = 'decode_head.cls_embed'
+    with pytest.raises(DistillationError, match='per query.*the pixel decoder'):
+        build(cfg, cfg, masks=point)
 
 
 PAIRS = [

@@ -132,6 +132,15 @@ class TestOptionsOfMMEngine:
         for path in published:
             assert list(torch.load(path)) == ['state_dict']
 
+    def test_the_best_is_not_removed_when_it_is_written_again(self, tmp_path):
+        cfg = toy.config(tmp_path, epochs=1)
+        cfg.default_hooks.checkpoint.update(save_best='toy/mean', rule='greater')
+        runner = Runner.from_cfg(cfg)
+        runner.train()
+        (hook,) = [x for x in runner.hooks if isinstance(x, CheckpointHook)]
+        hook.after_val_epoch(runner, {'toy/mean': 100.0})
+        assert (tmp_path / 'best_toy_mean_epoch_1.pth').exists()
+
     def test_storage_of_another_kind_is_left_alone(self, tmp_path):
         cfg = toy.config(tmp_path, epochs=1)
         cfg.default_hooks.checkpoint.backend_args = dict(backend='local')

@@ -5,9 +5,11 @@ import torch
 import torch.nn.functional as F
 
 from diffkd_mm.losses import (
+    CosineLoss,
     DISTLoss,
     KLDivLoss,
     MSELoss,
+    WassersteinLoss,
     channel_attention,
     pearson_correlation,
     spatial_attention,
@@ -116,7 +118,51 @@ def test_dist_temperature(pair):
     )
 
 
-@pytest.mark.parametrize('loss', [MSELoss(), MSELoss('spatial'), KLDivLoss(), DISTLoss()])
+def test_cosine_closed_form():
+    """At the three positions: the same direction, a right angle, the opposite direction."""
+    refined = torch.tensor([[3.0, 0.0], [3.0, 0.0], [3.0, 0.0]]).t()[None, :, None]
+    target = torch.tensor([[0.5, 0.0], [0.0, 2.0], [-1.0, 0.0]]).t()[None, :, None]
+    assert CosineLoss(loss_weight=6.0)(refined, target).item() == pytest.approx(6.0)
+    vectors = refined[0, :, 0].t(), target[0, :, 0].t()
+    assert CosineLoss()(*vectors).item() == pytest.approx(1.0)
+
+
+def test_wasserstein_closed_form(pair):
+    """A shift by 2 costs 4 wherever the values are; another order of the positions, nothing."""
+    refined, _ = pair
+    shuffled = refined.flatten(2)[..., torch.randperm(12)].view_as(refined)
+    assert WassersteinLoss()(refined, shuffled) == 0
+    assert WassersteinLoss(5.0)(refined + 2, shuffled).item() == pytest.approx(20, rel=1e-5)
+
+
+def test_wasserstein_is_the_cheapest_transport(pair):
+    """Against the assignment problem of every channel, solved by scipy."""
+    scipy = pytest.importorskip('scipy.optimize')
+    costs = []
+    for x, y in zip(*(x.flatten(0, 1).flatten(1) for x in pair)):
+        cost = (x[:, None] - y[None]).square().numpy()
+        costs.append(cost[scipy.linear_sum_assignment(cost)].mean())
+    assert WassersteinLoss()(*pair).item() == pytest.approx(sum(costs) / 10, rel=1e-5)
+
+
+@pytest.mark.parametrize('loss', [CosineLoss(), WassersteinLoss()])
+def test_only_the_student_learns(pair, loss):
+    refined, target = (x.requires_grad_() for x in pair)
+    loss(refined, target).backward()
+    assert target.grad is None and refined.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize(
+    'loss',
+    [
+        MSELoss(),
+        MSELoss('spatial'),
+        KLDivLoss(),
+        DISTLoss(),
+        CosineLoss(),
+        WassersteinLoss(),
+    ],
+)
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
 def test_half_precision_is_compared_in_float32(pair, loss, dtype):
     refined, target = (300 * x.to(dtype) for x in pair)  # squares overflow float16

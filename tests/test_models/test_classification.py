@@ -19,7 +19,6 @@ NETWORKS = {  # parameters; channels and size of the map before pooling
     'cifar/resnet32x4': (7_433_860, 256, 8),
     'cifar/wrn40_1': (569_780, 64, 8),
     'cifar/wrn40_2': (2_255_156, 128, 8),
-    'cifar/vgg8': (3_965_028, 512, 4),
     'cifar/vgg13': (9_462_180, 512, 4),
     'cifar/mobilenet_v2': (812_836, 1280, 2),
     'cifar/shufflenet_v1': (949_258, 960, 4),
@@ -97,6 +96,11 @@ def test_shufflenets_start_as_pytorch_does(name):
         assert weight.abs().max() <= fan_in**-0.5
 
 
+def test_vgg8():
+    model = build('cifar/vgg13', depth=8)
+    assert sum(x.numel() for x in model.parameters()) == 3_965_028
+
+
 def test_mobilenet_v2_is_not_mmpretrains():
     ours = build('cifar/mobilenet_v2').backbone
     assert not any(isinstance(x, nn.ReLU6) for x in ours.modules())
@@ -108,7 +112,7 @@ def is_strided(module):
 
 
 @pytest.mark.parametrize(
-    ('name', 'depth'), [('cifar/resnet20', 21), ('cifar/wrn40_1', 41), ('cifar/vgg8', 9)]
+    ('name', 'depth'), [('cifar/resnet20', 21), ('cifar/wrn40_1', 41), ('cifar/vgg13', 9)]
 )
 def test_depths_that_do_not_exist_are_refused(name, depth):
     with pytest.raises((KeyError, ValueError), match=f'{depth}'):

@@ -9,12 +9,14 @@ import torch
 import torch.nn.functional as F
 from mmengine.config import Config
 from mmengine.registry import MODELS
+from mmengine.runner import Runner
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
 
 from diffkd_mm.analysis.flops import count_model
+from diffkd_mm.errors import DistillationError
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / 'configs' / '_base_' / 'models'
@@ -120,6 +122,52 @@ def test_images_stay_bgr_and_are_padded_after_the_mean_is_subtracted():
     torch.testing.assert_close(data['inputs'], expected)
     labels = data['data_samples'][0].gt_sem_seg.data
     assert (labels == 255).sum() == 512 * 1024 - 2
+
+
+CIRKD_RESNET = {'conv2.weight': torch.ones(64, 64, 3, 3), 'layer1.0.conv1.weight': torch.ones(1)}
+CIRKD_MOBILENET = {'features.1.conv.0.weight': torch.ones(1)}
+CIRKD_NETWORK = {'pretrained.conv1.weight': torch.ones(1), 'head.block.4.bias': torch.ones(19)}
+
+
+@pytest.mark.parametrize(
+    ('name', 'weights'),
+    [
+        ('deeplabv3_r18', CIRKD_RESNET),
+        ('deeplabv3_r18', CIRKD_NETWORK),
+        ('deeplabv3_mbv2', CIRKD_MOBILENET),
+        ('deeplabv3_mbv2', CIRKD_NETWORK),
+    ],
+)
+def test_unconverted_weights_of_a_backbone_are_refused(name, weights, tmp_path):
+    """``init_cfg`` would pass over every name with a warning."""
+    cfg = Config.fromfile(CONFIGS / f'{name}.py').model.backbone
+    torch.save(weights, tmp_path / 'file.pth')
+    cfg.init_cfg.checkpoint = str(tmp_path / 'file.pth')
+    backbone = MODELS.build(cfg)
+    with pytest.raises(DistillationError, match='cirkd2mmseg'):
+        backbone.init_weights()
+    backbone.load_state_dict(backbone.state_dict())
+
+
+@pytest.mark.parametrize('prefix', ['', 'module.'])
+def test_an_unconverted_network_is_refused(prefix, tmp_path):
+    """By every Cityscapes config, whoever the student is."""
+    hooks = Config.fromfile(CONFIGS.parents[1] / 'deeplabv3_mbv2_r101_diffkd.py').custom_hooks
+    path = tmp_path / 'file.pth'
+    torch.save(dict(state_dict={prefix + k: v for k, v in CIRKD_NETWORK.items()}), path)
+    with torch.random.fork_rng():
+        runner = Runner(
+            torch.nn.Linear(1, 1),
+            str(tmp_path),
+            custom_hooks=hooks,
+            load_from=str(path),
+            experiment_name=f'unconverted{prefix}',
+        )
+    with pytest.raises(DistillationError, match='cirkd2mmseg'):
+        runner.load_or_resume()
+    torch.save(dict(state_dict={'weight': torch.ones(1, 1)}), path)
+    runner.load_or_resume()
+    assert runner.model.weight.item() == 1
 
 
 def run(code):

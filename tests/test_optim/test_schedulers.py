@@ -1,5 +1,7 @@
 """Learning rates after so many iterations."""
 
+from math import floor
+
 import pytest
 import torch
 from mmengine.registry import PARAM_SCHEDULERS
@@ -7,35 +9,41 @@ from mmengine.registry import PARAM_SCHEDULERS
 import diffkd_mm  # noqa: F401  registers the scheduler
 
 
-def rates(epoch_length, steps, **options):
-    """The learning rates of the given steps, for a first one of 1."""
+def rates(epoch_length, num_steps, type='diffkd_mm.StepLR', **options):
+    """The learning rate of every step, for a first one of 1."""
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
     scheduler = PARAM_SCHEDULERS.build(
-        dict(type='diffkd_mm.ExponentialLR', **options),
+        dict(type=type, **options),
         default_args=dict(optimizer=optimizer, epoch_length=epoch_length),
     )
-    found = {}
-    for step in range(max(steps) + 1):
-        found[step] = optimizer.param_groups[0]['lr']
+    found = []
+    for _ in range(num_steps):
+        found.append(optimizer.param_groups[0]['lr'])
         scheduler.step()
-    return [found[step] for step in steps]
+    return found
 
 
-@pytest.mark.parametrize('epoch_length', [5, 100])
-def test_factor_per_epoch(epoch_length):
-    """At 1.2, 2.4 and 24 epochs, whatever the iterations of one."""
-    steps = [round(epochs * epoch_length) for epochs in (0, 1.2, 2.4, 24)]
-    options = dict(gamma=0.97 ** (1 / 2.4), by_epoch=True, convert_to_iter_based=True)
-    expected = [1, 0.97**0.5, 0.97, 0.97**10]
-    assert rates(epoch_length, steps, **options) == pytest.approx(expected)
+@pytest.mark.parametrize('epoch_length', [5, 7, 1668])
+def test_staircase_of_fractions_of_epochs(epoch_length):
+    """Whatever the iterations of an epoch: 7 times 2.4 is 16.8 iterations."""
+    options = dict(gamma=0.97, step_size=2.4, by_epoch=True, convert_to_iter_based=True)
+    found = rates(epoch_length, 25 * epoch_length, **options)
+    # In tenths of an iteration, where nothing is rounded.
+    expected = [0.97 ** floor(10 * step / (24 * epoch_length)) for step in range(len(found))]
+    assert found == pytest.approx(expected)
+    assert len({round(rate, 9) for rate in found}) == 11
 
 
 def test_begin_and_end():
-    options = dict(gamma=0.5, begin=1, end=3, by_epoch=True, convert_to_iter_based=True)
-    found = rates(10, [5, 10, 11, 20, 50, 99], **options)
-    # The decay ends with the last iteration of epoch 3, after 19 of its 20 steps.
-    assert found == pytest.approx([1, 1, 0.5**0.1, 0.5, 0.5**1.9, 0.5**1.9])
+    options = dict(gamma=0.5, step_size=1.5, begin=1, end=4, by_epoch=True)
+    found = rates(10, 100, convert_to_iter_based=True, **options)
+    # Steps are counted from epoch 1; epoch 4, the second step, is after the end.
+    assert found == [1] * 25 + [0.5] * 75
 
 
-def test_by_iteration_it_is_mmengines():
-    assert rates(10, [0, 1, 3], gamma=0.5, by_epoch=False) == [1, 0.5, 0.125]
+def test_whole_steps_are_mmengines():
+    for options in (
+        dict(step_size=3, gamma=0.5, by_epoch=False),
+        dict(step_size=2, gamma=0.1, begin=1, end=7, by_epoch=True, convert_to_iter_based=True),
+    ):
+        assert rates(4, 40, **options) == pytest.approx(rates(4, 40, type='StepLR', **options))

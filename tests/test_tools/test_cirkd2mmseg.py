@@ -378,5 +378,5 @@ def test_the_tool_reads_safely(tmp_path):
         cirkd2mmseg.main([str(path), out])
     cirkd2mmseg.main([str(path), out, '--trust'])
     path.write_bytes(path.read_bytes()[:100_000])
-    with pytest.raises(SystemExit, match='is it complete'):
+    with pytest.raises(SystemExit, match='is cut off: its end is missing'):
         cirkd2mmseg.main([str(path), out])

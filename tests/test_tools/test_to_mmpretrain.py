@@ -19,6 +19,7 @@ from torch import nn
 
 import diffkd_mm
 from diffkd_mm.checkpoints import convert_classifier, convert_published, is_classifier
+from diffkd_mm.checkpoints.imagenet_layouts import IMAGENET_LAYOUTS
 from diffkd_mm.distillers import FrozenTeacher
 from diffkd_mm.errors import DistillationError
 
@@ -199,7 +200,7 @@ NETWORKS = {  # name: config in configs/_base_/models, network
     ),
     'WRN-40-1 of the CRD benchmark': ('cifar/wrn40_1', partial(wide_resnet, blocks=6, factor=1)),
     'WRN-40-2 of the CRD benchmark': ('cifar/wrn40_2', partial(wide_resnet, blocks=6, factor=2)),
-    'VGG-8 of the CRD benchmark': ('cifar/vgg8', partial(vgg, convs=1)),
+    'VGG-8 of the CRD benchmark': ('cifar/vgg13', partial(vgg, convs=1)),
     'VGG-13 of the CRD benchmark': ('cifar/vgg13', partial(vgg, convs=2)),
     'MobileNetV2 of the CRD benchmark': ('cifar/mobilenet_v2', mobilenet_v2),
     'ShuffleNetV1 of the CRD benchmark': ('cifar/shufflenet_v1', shufflenet_v1),
@@ -225,7 +226,11 @@ def draw(name):
 
 
 def our_config(name):
-    return Config.fromfile(ROOT / 'configs' / '_base_' / 'models' / f'{NETWORKS[name][0]}.py').model
+    path = ROOT / 'configs' / '_base_' / 'models' / f'{NETWORKS[name][0]}.py'
+    model = Config.fromfile(path).model
+    if name.startswith('VGG-8'):  # no config has it
+        model.backbone.depth = 8
+    return model
 
 
 def classifier(backbone, classes, channels):
@@ -333,6 +338,26 @@ def test_a_teacher_is_converted_while_it_is_loaded(tmp_path):
     save(under_ddp, tmp_path / 'vgg.pth')
     with pytest.raises(DistillationError, match=r'teacher: .*a VGG-8.*1 missing: classifier\.bias'):
         teacher(our_config(name), path)
+
+
+def test_another_activation_is_refused(tmp_path):
+    """timm's MobileNetV1 has ReLU6, which no tensor of its file shows; ours has ReLU by default."""
+    layout = next(x for x in IMAGENET_LAYOUTS if (x.family, x.origin) == ('MobileNetV1', 'of timm'))
+    backbone = dict(type='diffkd_mm.MobileNetV1', act_cfg=dict(type='ReLU6'))
+    right = classifier(backbone, 10, 1024)
+    model = MODELS.build(dict(_scope_='mmpretrain', **right))
+    weights = {f'classifier.{k}': v for k, v in model.head.fc.state_dict().items()}
+    for name, tensor in model.backbone.state_dict().items():
+        module, kind = name.rsplit('.', 1)
+        weights[f'{layout.rename(module, model.backbone)}.{kind}'] = tensor
+    torch.save(weights, tmp_path / 'timm.pth')
+    path = str(tmp_path / 'timm.pth')
+    wrong = classifier(dict(type='diffkd_mm.MobileNetV1'), 10, 1024)
+    with pytest.raises(DistillationError, match=r"ReLU6, the backbone .* ReLU: .*'type': 'ReLU6'"):
+        teacher(wrong, path)
+    image = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(teacher(right, path)(image), model.eval()(image))
 
 
 @diffkd_mm.registry.MODELS.register_module()
@@ -453,6 +478,6 @@ def test_the_tool_reads_safely(tmp_path):
         to_mmpretrain.main([str(path), out])
     to_mmpretrain.main([str(path), out, '--trust'])
     path.write_bytes(path.read_bytes()[:100_000])
-    with pytest.raises(SystemExit, match='to_mmpretrain: .* is it complete'):
+    with pytest.raises(SystemExit, match='to_mmpretrain: .* is cut off: its end is missing'):
         to_mmpretrain.main([str(path), out])
     assert torch.load(out)['meta']['num_classes'] == 100

@@ -3,6 +3,7 @@
 Optimizer, logs, averaged copies and distillation modules are left out, layers in branches
 (KDiffusion) folded into one; the result loads into the plain student config, here or in stock
 OpenMMLab tools, and with ``torch.load(weights_only=True)``.
+It carries the student's config, so that ``DetInferencer(weights=FILE)`` needs no other file.
 """
 
 import argparse
@@ -12,6 +13,7 @@ from pathlib import Path
 import torch
 
 from diffkd_mm.checkpoints.reading import model_weights, read_checkpoint_file
+from diffkd_mm.checkpoints.student_config import student_config
 from diffkd_mm.errors import DistillationError
 from diffkd_mm.reparam import fold_state_dict
 
@@ -31,6 +33,8 @@ def main() -> None:
         raise SystemExit(f'export_student.py: {error}') from error
     # The names of the classes, which stock inference tools look for.
     meta = {k: v for k, v in checkpoint.get('meta', {}).items() if k == 'dataset_meta'}
+    if config := student_config(checkpoint):
+        meta['cfg'] = config
     args.out.parent.mkdir(parents=True, exist_ok=True)
     torch.save(
         dict(meta=meta, state_dict={name: x.contiguous().clone() for name, x in weights.items()}),

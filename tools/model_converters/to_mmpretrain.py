@@ -4,7 +4,9 @@ It knows the networks of the CRD benchmark for CIFAR-100, ResNets of torchvision
 torchvision's MobileNetV2, and MobileNetV1 as one ``Sequential``; which one a file holds, it sees
 from the names and shapes. The result computes the same function and loads strictly into an
 ``ImageClassifier`` with ``GlobalAveragePooling``, ``LinearClsHead`` and the backbone that is
-printed. A teacher needs no conversion: distillation does it when it loads the original file.
+printed. timm's ``resnetaa50`` and ``resnetblur50`` have the names and shapes of ResNet-50, pass for
+it and compute something else: take no file of theirs. A teacher needs no conversion: distillation
+does it when it loads the original file.
 """
 
 from diffkd_mm.checkpoints import convert_classifier

@@ -5,6 +5,7 @@ from mmseg.models.backbones.resnet import BasicBlock
 from mmseg.models.utils import ResLayer
 from torch import nn
 
+from ...checkpoints import refuse_cirkd
 from ...registry import MODELS
 
 
@@ -13,8 +14,17 @@ def _dilate(conv: nn.Conv2d, dilation: int) -> None:
     conv.dilation = conv.padding = (dilation, dilation)
 
 
+class _Converted(nn.Module):
+    """Refuses weights with CIRKD's own names, which ``init_cfg`` would pass over with a warning."""
+
+    def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
+        names = {name.removeprefix(prefix) for name in state_dict if name.startswith(prefix)}
+        refuse_cirkd(names, 'the checkpoint of the backbone')
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
 @MODELS.register_module()
-class DilatedResNetV1c(ResNetV1c):
+class DilatedResNetV1c(_Converted, ResNetV1c):
     """MMSegmentation's ``ResNetV1c`` whose basic blocks dilate both 3×3 convolutions.
 
     MMSegmentation dilates the first one of a basic block alone. Here the second one has the
@@ -37,7 +47,7 @@ class DilatedResNetV1c(ResNetV1c):
 
 
 @MODELS.register_module()
-class DilatedMobileNetV2(MobileNetV2):
+class DilatedMobileNetV2(_Converted, MobileNetV2):
     """MMSegmentation's ``MobileNetV2`` whose blocks are all dilated, not a stage's first alone.
 
     The first block of a stage has the dilation of the stage before, with which its input was

@@ -1,6 +1,6 @@
 """MobileNetV2 of half width of the CRD benchmark for CIFAR-100: 812,836 parameters."""
 
-_base_ = './classifier.py'
+_base_ = '../cifar_classifier.py'
 
 model = dict(
     backbone=dict(type='diffkd_mm.CIFARMobileNetV2'),

@@ -1,6 +1,6 @@
 """ResNet-20 of the CRD benchmark for CIFAR-100: 278,324 parameters."""
 
-_base_ = './classifier.py'
+_base_ = '../cifar_classifier.py'
 
 model = dict(
     backbone=dict(type='diffkd_mm.CIFARResNet', depth=20),

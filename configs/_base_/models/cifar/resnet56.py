@@ -1,6 +1,6 @@
 """ResNet-56 of the CRD benchmark for CIFAR-100: 861,620 parameters."""
 
-_base_ = './classifier.py'
+_base_ = '../cifar_classifier.py'
 
 model = dict(
     backbone=dict(type='diffkd_mm.CIFARResNet', depth=56),

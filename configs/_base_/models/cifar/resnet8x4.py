@@ -1,6 +1,6 @@
 """ResNet-8x4 of the CRD benchmark for CIFAR-100: 1,233,540 parameters."""
 
-_base_ = './classifier.py'
+_base_ = '../cifar_classifier.py'
 
 model = dict(
     backbone=dict(type='diffkd_mm.CIFARResNet', depth=8, stem_channels=32, base_channels=64),

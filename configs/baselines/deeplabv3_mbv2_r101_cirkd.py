@@ -1,0 +1,5 @@
+"""CIRKD: relations of pixels, and KD."""
+
+_base_ = ['../deeplabv3_mbv2_r101_diffkd.py', '../_base_/points/cityscapes_cirkd.py']
+
+model = dict(points=dict(_delete_=True, **_base_.cirkd_points))

@@ -1,0 +1,8 @@
+"""Table 3: DIST, 78.6 top-1."""
+
+_base_ = [
+    '../classification/efficientnet_b0_resnet50sb_diffkd.py',
+    '../_base_/points/imagenet_dist.py',
+]
+
+model = dict(points=dict(_delete_=True, **_base_.dist_points))

@@ -1,0 +1,11 @@
+"""Table 3: KD, 77.4 top-1."""
+
+_base_ = [
+    '../classification/efficientnet_b0_resnet50sb_diffkd.py',
+    '../_base_/points/imagenet_kd.py',
+]
+
+model = dict(
+    student=dict(head=dict(loss=dict(loss_weight=_base_.labels_weight))),
+    points=dict(_delete_=True, **_base_.kd_points),
+)

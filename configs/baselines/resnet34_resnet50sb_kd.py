@@ -1,0 +1,8 @@
+"""Table 3: KD, 77.2 top-1."""
+
+_base_ = ['../classification/resnet34_resnet50sb_diffkd.py', '../_base_/points/imagenet_kd.py']
+
+model = dict(
+    student=dict(head=dict(loss=dict(loss_weight=_base_.labels_weight))),
+    points=dict(_delete_=True, **_base_.kd_points),
+)

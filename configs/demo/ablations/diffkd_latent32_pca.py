@@ -1,0 +1,3 @@
+_base_ = './diffkd_latent32.py'
+
+model = dict(points=dict(fpn=dict(connector=dict(autoencoder=dict(type='PCAProjection')))))

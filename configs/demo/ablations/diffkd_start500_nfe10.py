@@ -1,0 +1,3 @@
+_base_ = './diffkd_start500.py'
+
+model = dict(points=dict(fpn=dict(connector=dict(num_inference_steps=10))))

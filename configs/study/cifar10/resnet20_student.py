@@ -1,0 +1,3 @@
+_base_ = './resnet8_student.py'
+
+model = dict(backbone=dict(depth=20))

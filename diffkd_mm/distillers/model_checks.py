@@ -1,0 +1,79 @@
+"""Points are checked against student and teacher before the first step."""
+
+from torch import nn
+
+from ..errors import DistillationError
+from ..taps import BATCH_SIZE, ProbeError, check_tap, probe
+from .point import DistillationPoint
+from .point_building import naming, teacher_not_called
+from .point_checks import check_processes, check_queries
+
+
+def guide_of(point: DistillationPoint, teacher: nn.Module) -> nn.Module | None:
+    """The teacher's layer that guides a point's chain, if there is one."""
+    path = getattr(point.chain, 'guidance', None)
+    return teacher.get_submodule(path) if path else None
+
+
+def check_points(points: nn.ModuleDict, student: nn.Module, teacher: nn.Module) -> None:
+    """Looks for the teacher's taps and compares both models' levels on blank images.
+
+    Levels that are chosen by strides are found by the way.
+
+    Args:
+        points (nn.ModuleDict): Points by their names.
+        student (nn.Module): The student.
+        teacher (nn.Module): The teacher.
+
+    Raises:
+        DistillationError: If a point does not fit; names it.
+    """
+    for name, point in points.items():
+        check_tap(teacher, point.options.teacher, f'point {name!r}, teacher tap')
+        if guidance := getattr(point.chain, 'guidance', None):
+            check_tap(teacher, guidance, f'point {name!r}, guidance')
+        with naming(name):
+            check_processes(point, point.options)
+            check_queries(teacher, point.options, 'teacher')
+    try:
+        shapes, size = probe(
+            (student, [point.options.student_tap for point in points.values()], True),
+            (teacher, [point.options.teacher_tap for point in points.values()], False),
+        )
+    except ProbeError as error:
+        # A tap that needs annotations: the first training step checks it.
+        for name, point in points.items():
+            if point.options.strides is not None:
+                raise DistillationError(
+                    f'point {name!r}: a blank image could not be run through both models to '
+                    f'find the strides; use student_levels and teacher_levels. {error}'
+                ) from error
+        return
+    for name, point in points.items():
+        with naming(name):
+            _check_levels(point, *shapes, size, teacher)
+
+
+def _check_levels(
+    point: DistillationPoint,
+    students: dict,
+    teachers: dict,
+    size: tuple[int, int],
+    teacher: nn.Module,
+) -> None:
+    """Compares the levels that blank images of a size gave at both taps of a point."""
+    options = point.options
+    student_levels, teacher_levels = students[options.student_tap], teachers[options.teacher_tap]
+    if not teacher_levels:
+        raise teacher_not_called(teacher, options.teacher_tap)
+    if options.strides is not None:
+        point.match_strides('teacher', teacher_levels, size)
+    if (guide := guide_of(point, teacher)) is not None:
+        teacher_level, *_ = point.select(teacher_levels, 'teacher')
+        point.chain.check_guide(guide, teacher_level.size(1))
+    if student_levels:  # else called with annotations only, or never
+        point.check(
+            point.select(student_levels, 'student'),
+            point.select(teacher_levels, 'teacher'),
+            BATCH_SIZE,
+        )

@@ -1,0 +1,122 @@
+"""The arms of the study: what they compare and add to the loss, and what they evaluate on."""
+
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+from mmengine.config import Config
+from mmpretrain.structures import DataSample
+
+import diffkd_mm  # noqa: F401  registers the distiller
+
+FOLDER = Path(__file__).parents[2] / 'configs' / 'study'
+DIGITS = {
+    'student': set(),
+    'fitnet': {'fpn.loss_kd'},
+    'deep_projector': {'fpn.loss_kd'},
+    'diffkd': {'fpn.loss_kd', 'fpn.loss_diff'},
+    'pkd': {'pkd.loss_kd'},
+}
+BCCD = DIGITS
+FORMS = {
+    'balance': {'fpn.loss_kd', 'fpn.loss_diff'},
+    'guidance': {'fpn.loss_kd', 'fpn.loss_diff', 'fpn.loss_guidance'},
+    'scheduled_noise': {'fpn.loss_kd', 'fpn.loss_diff'},
+}
+CIFAR10 = {
+    'student': set(),
+    'fitnet': {'feature.loss_kd'},
+    'plain': {'feature.loss_kd', 'logits.loss_kd'},
+    'deep_projector': {'feature.loss_kd', 'logits.loss_kd'},
+    'diffkd': {
+        f'{point}.{loss}' for point in ('feature', 'logits') for loss in ('loss_kd', 'loss_diff')
+    },
+    'kd': {'kd.loss_kd'},
+    'dist': {'dist.loss_kd'},
+}
+
+
+def load(path):
+    return Config.fromfile(FOLDER / f'{path}.py')
+
+
+def losses_of(cfg, data, scope):
+    """Names of the distillation losses of a step with a teacher of random weights."""
+    if cfg.model.type != 'diffkd_mm.Distiller':
+        return set()
+    options = {k: v for k, v in cfg.model.items() if k not in ('type', 'teacher')}
+    teacher = Config.fromfile(cfg.model.teacher.config)
+    if scope == 'mmpretrain':
+        teacher.model.backbone.depth = 8  # to save time
+    extra = {'data_preprocessor': cfg.data_preprocessor} if scope == 'mmpretrain' else {}
+    model = tiny.build_distiller(
+        teacher={**teacher.model, **extra}, scope=scope, **{**options, **extra}
+    )
+    losses = model(**model.data_preprocessor(data, True), mode='loss')
+    return {name for name in losses if '.loss' in name}
+
+
+def test_all_configs_are_tested():
+    for folder, arms in (('digits', DIGITS), ('digits/forms', FORMS), ('bccd', BCCD)):
+        names = {path.stem for path in (FOLDER / folder).glob('*.py')}
+        assert names == {f'retinanet_{folder.partition("/")[0]}_{arm}' for arm in arms}
+    names = {path.stem for path in (FOLDER / 'cifar10').glob('*.py')}
+    pairs = {f'{net}_resnet56_{arm}' for net in ('resnet8', 'resnet20') for arm in CIFAR10}
+    pairs = {name.replace('resnet56_student', 'student') for name in pairs}
+    assert names == pairs | {'resnet56_teacher'}
+
+
+@pytest.mark.parametrize('arm', [*DIGITS, *(f'forms/{form}' for form in FORMS)])
+def test_digits(arm):
+    folder, _, name = arm.rpartition('/')
+    cfg = load(f'digits/{folder}/retinanet_digits_{name}')
+    assert losses_of(cfg, tiny.batch(2, 96), 'mmdet') == {**DIGITS, **FORMS}[name]
+    assert cfg.train_dataloader.dataset.split == 'train'
+    assert cfg.val_dataloader.dataset.split == 'tune'
+    assert cfg.test_dataloader.dataset.split == 'test'
+    assert cfg.train_cfg.val_interval == cfg.train_cfg.max_iters == 600
+
+
+@pytest.mark.parametrize('arm', BCCD)
+def test_bccd(arm, monkeypatch):
+    cfg = load(f'bccd/retinanet_bccd_{arm}')
+    assert losses_of(cfg, tiny.batch(2, 128, num_classes=3), 'mmdet') == BCCD[arm]
+    train, tune, test = (
+        x.dataset for x in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader)
+    )
+    assert train.ann_file == tune.ann_file != test.ann_file
+    assert sorted([*train.indices, *tune.indices]) == list(range(205)) and len(tune.indices) == 40
+    monkeypatch.setenv('BCCD_STUDY', 'report')
+    assert load(f'bccd/retinanet_bccd_{arm}').train_dataloader.dataset.indices is None
+
+
+@pytest.mark.parametrize('arm', CIFAR10)
+def test_cifar10(arm):
+    name = 'student' if arm == 'student' else f'resnet56_{arm}'
+    images = torch.randint(256, (4, 3, 16, 16), dtype=torch.uint8)
+    data = dict(inputs=list(images), data_samples=[DataSample().set_gt_label(1) for _ in images])
+    cfg = load(f'cifar10/resnet8_{name}')
+    assert losses_of(cfg, data, 'mmpretrain') == CIFAR10[arm]
+    loaders = (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader)
+    assert [x.dataset.dataset.split for x in loaders] == ['train', 'tune', 'test']
+    assert cfg.train_cfg.max_iters == 20 * 351
+    larger = load(f'cifar10/resnet20_{name}').model
+    assert larger.get('student', larger).backbone.depth == 20
+
+
+def test_deep_projector_is_diffkds_connector_without_the_diffusion():
+    for path in ('digits/retinanet_digits', 'bccd/retinanet_bccd', 'cifar10/resnet8_resnet56'):
+        diffkd, projector = (load(f'{path}_{arm}').model for arm in ('diffkd', 'deep_projector'))
+        for point in projector.points.values():
+            assert point.connector.pop('loss_diff_weight') == 0
+            assert point.connector.pop('noise_adapter') is None
+        for point in diffkd.points.values():
+            point.connector.pop('noise_adapter', None)
+        assert projector == diffkd
+
+
+def test_length_of_the_digits_is_in_the_environment(monkeypatch):
+    monkeypatch.setenv('DIGITS_ITERS', '2400')
+    cfg = load('digits/retinanet_digits_diffkd')
+    assert cfg.train_cfg.max_iters == cfg.param_scheduler[1].end == 2400

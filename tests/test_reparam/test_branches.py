@@ -411,5 +411,7 @@ def test_unfolded_checkpoint_as_a_teacher(trained, tmp_path):
     teacher = FrozenTeacher(
         dict(model=classifier(), default_scope='mmpretrain'), str(tmp_path / 'unfolded.pth')
     )
-    with pytest.raises(DistillationError, match=r'teacher: .*unfolded.* Fold it first with .*export_student'):
+    with pytest.raises(
+        DistillationError, match=r'teacher: .*unfolded.* Fold it first with .*export_student'
+    ):
         teacher.build(torch.device('cpu'))

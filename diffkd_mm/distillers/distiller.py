@@ -194,7 +194,13 @@ class Distiller(StudentNames, BaseModel):
         check_points(self.distillation, self.student, model)
 
     def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
-        """Passes over the tensors of points that are left out for want of a teacher."""
+        """Passes over the tensors of points that are left out for want of a teacher.
+
+        Raises:
+            DistillationError: If the student has layers in branches and the checkpoint is folded,
+                or the reverse.
+        """
+        check_folded(state_dict, self.student, 'the checkpoint')
         points = f'{prefix}distillation.'
         if self._left_out or not self._plans:
             for key in [x for x in state_dict if x.startswith(points)]:
@@ -345,10 +351,6 @@ class Distiller(StudentNames, BaseModel):
         return total, log_vars
 
     # Loading
-
-    def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
-        check_folded(state_dict, self.student, 'the checkpoint')
-        super()._load_from_state_dict(state_dict, prefix, *args)
 
     # Devices
 

@@ -18,7 +18,7 @@ from mmpretrain.datasets import CIFAR100
 from mmpretrain.structures import DataSample
 
 import diffkd_mm  # noqa: F401  registers the distiller
-from diffkd_mm import taps
+from diffkd_mm.taps import probing
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 # Channels of the feature before pooling, 100 classes.
@@ -33,6 +33,7 @@ CHANNELS = dict(
     mobilenet_v2=1280,
     shufflenet_v1=960,
     shufflenet_v2=1024,
+    vgg13=512,  # a teacher of KDiffusion's pairs
 )
 LIGHT = ('mobilenet_v2', 'shufflenet_v1', 'shufflenet_v2')  # lr 0.01, and maps of half the size
 PAIRS = {
@@ -141,7 +142,7 @@ def step(model, cfg):
 @pytest.fixture(autouse=True)
 def small_probe(monkeypatch):
     """Shapes are compared on a blank image as small as CIFAR's."""
-    monkeypatch.setattr(taps, 'PROBE_SIZES', (32,))
+    monkeypatch.setattr(probing, 'PROBE_SIZES', (32,))
 
 
 def test_all_configs_are_tested():

@@ -31,18 +31,32 @@ def built(name):
     return cfg, MODELS.build(model_cfg)
 
 
-@pytest.mark.parametrize('name', NAMES)
+@pytest.mark.parametrize('name', [x for x in NAMES if x.endswith(('_guided', '_swin_multi'))])
 def test_config_fits_both_models(name):
+    """The fullest config of each pair; the others are parts of it."""
     cfg, model = built(name)
     model.use_teacher(teacher_of(cfg.model.teacher.config))
     layers = [point.options.student for point in model.distillation.values()]
-    assert sorted(layers) == sorted(cfg.model.branches.layers)
-    assert len(layers) == (1 if name.endswith(('_single', '_average')) else 3)
-    chains = [point.chain for point in model.distillation.values()]
-    guided = [getattr(chain, 'guidance', None) is not None for chain in chains]
-    assert all(guided) if name.endswith('_guided') else not any(guided)
-    kind = 'AverageChain' if name.endswith('_average') else 'KDiffusionChain'
-    assert {type(chain).__name__ for chain in chains} == {kind}
+    assert sorted(layers) == sorted(cfg.model.branches.layers) and len(layers) == 3
+    guided = [point.chain.guidance is not None for point in model.distillation.values()]
+    assert guided == [name.endswith('_guided')] * 3
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_points_are_those_of_the_fullest_config(name):
+    pair, _, kind = name.rpartition('_')
+    fullest = f'{pair}_{"multi" if pair.endswith("swin") else "guided"}'
+    full, cfg = (Config.fromfile(CONFIGS / f'{x}.py').model for x in (fullest, name))
+    points = {key: dict(point) for key, point in cfg.points.items()}
+    assert len(points) == (1 if kind in ('single', 'average') else 3)
+    assert sorted(cfg.branches.layers) == sorted(p['student'] for p in points.values())
+    chains = [point.pop('chain') for point in points.values()]
+    expected = 'AverageChain' if kind == 'average' else 'KDiffusionChain'
+    assert {chain.type for chain in chains} == {expected}
+    assert all(('guidance' in chain) == (kind == 'guided') for chain in chains)
+    for key, point in points.items():
+        assert point == {k: v for k, v in full.points[key].items() if k != 'chain'}
+    assert (cfg.student, cfg.teacher) == (full.student, full.teacher)
 
 
 def test_there_is_a_config_of_every_row():

@@ -194,7 +194,12 @@ class Distiller(StudentNames, BaseModel):
         check_points(self.distillation, self.student, model)
 
     def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
-        """Passes over the tensors of points that are left out for want of a teacher."""
+        """Passes over the tensors of points that are left out for want of a teacher.
+
+        Refuses a student in branches where this one has none.
+        """
+        own = (key.removeprefix(prefix) for key in state_dict if key.startswith(prefix))
+        check_folded(own, self, 'the checkpoint')
         points = f'{prefix}distillation.'
         if self._left_out or not self._plans:
             for key in [x for x in state_dict if x.startswith(points)]:
@@ -343,12 +348,6 @@ class Distiller(StudentNames, BaseModel):
                 'use bfloat16 or float32 in place of float16, and go on with --resume.'
             )
         return total, log_vars
-
-    # Loading
-
-    def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
-        check_folded(state_dict, self.student, 'the checkpoint')
-        super()._load_from_state_dict(state_dict, prefix, *args)
 
     # Devices
 

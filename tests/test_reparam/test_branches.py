@@ -405,3 +405,5 @@ def test_unfolded_checkpoint_in_a_plain_student(trained):
         other.load_state_dict(weights, strict=False)
     assert isinstance(trained, Distiller)
     check_folded(weights, trained, 'the checkpoint')
+    inside = torch.nn.ModuleDict(dict(student=trained))  # as in a semi-supervised detector
+    inside.load_state_dict(inside.state_dict(), strict=True)

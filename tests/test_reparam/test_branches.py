@@ -147,6 +147,9 @@ def test_plain_checkpoint_loads_into_branches_that_differ(loader):
     plain_weight = plain.get_submodule(LAYER).weight
     assert 0.05 < ((a - plain_weight).std() / plain_weight.std()).item() < 0.2
     assert not torch.allclose(a, b, atol=1e-3)
+    again = kdiffusion()  # as in another process, whose generators are seeded otherwise
+    load_state_dict(again, plain.state_dict())
+    assert torch.equal(again.get_submodule(f'student.{LAYER}').branches[0].layer.weight, a)
 
 
 def test_branches_of_one_initialisation_would_stay_equal_and_ours_do_not():

@@ -234,7 +234,7 @@ class Distiller(StudentNames, BaseModel):
         Raises:
             DistillationError: If a tap does not fire or levels do not fit; names the point.
         """
-        if not self.distillation:
+        if not self._plans:
             return self.student(inputs, data_samples, mode='loss')
         points = self.distillation.values()
         extractors = list(

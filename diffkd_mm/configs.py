@@ -1,5 +1,7 @@
 """Configs of models, by path or as a package ships them, and the weights listed for them."""
 
+from collections.abc import Mapping
+
 from mmengine.config import Config
 from mmengine.hub import get_config
 from mmengine.utils import import_modules_from_strings
@@ -59,6 +61,11 @@ def read_config(config: str | dict, where: str, options: dict | None = None) -> 
     if options:
         _override(cfg, options)
     return cfg
+
+
+def is_distillation(model: Mapping) -> bool:
+    """Whether a model's config is that of a distiller, which holds its student's."""
+    return 'student' in model and any(key in model for key in ('points', 'inherit', 'branches'))
 
 
 def _override(cfg: Config, options: dict) -> None:

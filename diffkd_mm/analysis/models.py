@@ -5,6 +5,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS
 from torch import nn
 
+from diffkd_mm.configs import is_distillation
 from diffkd_mm.distillers import Distiller
 from diffkd_mm.distillers.teacher import FrozenTeacher
 from diffkd_mm.errors import DistillationError
@@ -26,7 +27,7 @@ def build_each_model(cfg: Config) -> dict[str, nn.Module]:
     Weights are random.
     """
     configs = dict(model=cfg.to_dict())
-    if 'student' in cfg.model and 'points' in cfg.model:
+    if is_distillation(cfg.model):
         configs = dict(student=cfg.to_dict())
         if cfg.model.get('teacher'):
             configs['teacher'] = cfg.model.teacher.config

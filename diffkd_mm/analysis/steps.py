@@ -118,6 +118,7 @@ def measure_overhead(cfg: Config, on: Conditions, points: bool = False) -> dict:
     if not points:
         cfg.model.pop('teacher', None)
         cfg.model.pop('points', None)
+        cfg.model.pop('inherit', None)
     distiller = build_distiller(cfg, on.device)
     plain = deepcopy(distiller.student)
     batch = random_batch(plain, on.batch_size, on.shape)

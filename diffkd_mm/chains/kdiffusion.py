@@ -84,7 +84,7 @@ class KDiffusionChain(nn.Module):
             if scale is not None:
                 difference = difference * scale.view(-1, *[1] * (difference.dim() - 2))
             guided = apply_weights(guide, difference)
-            losses['loss_guide'] = self.guidance_weight * guided.square().mean()
+            losses['loss_guide'] = self.guidance_weight * guided.float().square().mean()
         if self.shuffle:
             branches = [branches[i] for i in torch.randperm(len(branches))]
         noise = branches[0].detach() if self.detach_noise else branches[0]

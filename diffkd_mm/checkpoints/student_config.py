@@ -5,6 +5,8 @@ from typing import Any
 
 from mmengine.config import Config
 
+from ..configs import is_distillation
+
 # What it takes to build the student and to run it on images.
 _FOR_INFERENCE = (
     *('default_scope', 'custom_imports', 'model', 'data_preprocessor'),
@@ -36,7 +38,7 @@ def student_config(checkpoint: dict) -> str | None:
         model = cfg['model']
     except (TypeError, ValueError, SyntaxError, AttributeError, KeyError):
         return None
-    if 'student' in model and 'points' in model:
+    if is_distillation(model):
         outer = model.get('data_preprocessor')
         model = cfg['model'] = model['student']
         if outer is not None:

@@ -288,6 +288,10 @@ class DiffKDConnector(Connector):
         """``loss_diff`` and ``loss_ae``: everything that needs the teacher alone (warm start)."""
         return self._encode_and_diffuse(teachers)[1]
 
+    def target_scale(self) -> Tensor | None:
+        standardization = self._level(0).standardization
+        return None if standardization is None else standardization.deviation
+
     def _level(self, index: int) -> DiffKDLevel:
         return self.levels[index if len(self.levels) > 1 else 0]
 

@@ -197,10 +197,10 @@ class Distiller(StudentNames, BaseModel):
         """Passes over the tensors of points that are left out for want of a teacher.
 
         Raises:
-            DistillationError: If the student has layers in branches and the checkpoint is folded,
-                or the reverse.
+            DistillationError: If the checkpoint's student has layers in branches that this has not.
         """
-        check_folded(state_dict, self.student, 'the checkpoint')
+        own = (key.removeprefix(prefix) for key in state_dict if key.startswith(prefix))
+        check_folded(own, self, 'the checkpoint')
         points = f'{prefix}distillation.'
         if self._left_out or not self._plans:
             for key in [x for x in state_dict if x.startswith(points)]:
@@ -235,7 +235,7 @@ class Distiller(StudentNames, BaseModel):
         Raises:
             DistillationError: If a tap does not fire or levels do not fit; names the point.
         """
-        if not self.distillation:
+        if not self._plans:
             return self.student(inputs, data_samples, mode='loss')
         points = self.distillation.values()
         extractors = list(
@@ -349,8 +349,6 @@ class Distiller(StudentNames, BaseModel):
                 'use bfloat16 or float32 in place of float16, and go on with --resume.'
             )
         return total, log_vars
-
-    # Loading
 
     # Devices
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..checkpoints import convert_published
 from ..checkpoints.reading import model_weights, read_checkpoint_file, trained_classes
-from ..configs import load_config, zoo_checkpoint
+from ..configs import is_distillation, load_config, zoo_checkpoint
 from ..errors import DistillationError
 from ..reparam import check_folded
 
@@ -98,7 +98,7 @@ class FrozenTeacher:
         """The config of the model alone; of a distillation's config, that of its student."""
         cfg = load_config(self.config)
         model_cfg = dict(cfg.model)
-        if 'student' in model_cfg and 'points' in model_cfg:
+        if is_distillation(model_cfg):
             model_cfg = dict(model_cfg['student'])
         if 'data_preprocessor' in cfg:
             model_cfg.setdefault('data_preprocessor', cfg.data_preprocessor)

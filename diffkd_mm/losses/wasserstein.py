@@ -3,6 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..options import NonNegativeFloat
 from ..registry import MODELS
 
 
@@ -30,7 +31,7 @@ class WassersteinLoss(nn.Module):
 
     dims = (4,)  # maps alone
 
-    def __init__(self, loss_weight: float = 1.0) -> None:
+    def __init__(self, loss_weight: NonNegativeFloat = 1.0) -> None:
         super().__init__()
         self.loss_weight = loss_weight
 

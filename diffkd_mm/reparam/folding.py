@@ -18,18 +18,18 @@ def is_unfolded(names: Iterable[str]) -> bool:
     return any(name.endswith(_MARK) for name in names)
 
 
-def check_folded(state_dict: Mapping[str, Tensor], model: nn.Module, where: str) -> None:
+def check_folded(names: Iterable[str], model: nn.Module, where: str) -> None:
     """Refuses weights with branches for a model that has none.
 
     Args:
-        state_dict (Mapping): The weights that are to be loaded.
+        names (Iterable[str]): Names of the tensors that are to be loaded; those of a state dict.
         model (nn.Module): The model that is to load them.
         where (str): What to call the weights in the message.
 
     Raises:
         DistillationError: If the model lacks the branches.
     """
-    marks = [name.removesuffix(_MARK) for name in state_dict if name.endswith(_MARK)]
+    marks = [name.removesuffix(_MARK) for name in names if name.endswith(_MARK)]
     own = [name for name, module in model.named_modules() if isinstance(module, Branches)]
     for layer in marks:
         plain = layer.removeprefix('module.')

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from zlib import crc32
 
 import torch
 from mmcv.cnn import ConvModule
@@ -25,8 +26,8 @@ class Surgery:
 
     Weights that a student's file holds for such a layer are those of every branch, plus noise that
     differs from branch to branch and is zero in their mean; so the student computes in evaluation
-    what it computed before. A student that is trained from scratch gets the initialisation of its
-    config in each branch, drawn anew.
+    what it computed before. The noise is the same in every process and with every seed. A student
+    that is trained from scratch gets the initialisation of its config in each branch, drawn anew.
 
     Args:
         layers (Sequence[str] | str): Paths of the layers, convolutions or linear ones. A batch norm
@@ -113,7 +114,11 @@ def _share_out(
             tensor = state_dict.pop(name)
             copies = [tensor] * len(branches.branches)
             if part == 'layer' and name == f'{old}weight':
-                draws = torch.randn(len(copies), *tensor.shape, dtype=tensor.dtype)
+                # Of its own generator: processes load for themselves, and must not differ.
+                generator = torch.Generator().manual_seed(crc32(name.encode()))
+                draws = torch.randn(
+                    len(copies), *tensor.shape, dtype=tensor.dtype, generator=generator
+                )
                 draws = (draws - draws.mean(dim=0)).to(tensor.device) * tensor.std() * noise
                 copies = [tensor + draw for draw in draws]
             for i, copy in enumerate(copies):

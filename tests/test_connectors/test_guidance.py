@@ -56,7 +56,7 @@ def test_who_is_trained_by_what(options):
 
 
 def test_vectors():
-    connector = ScoreGuidanceConnector(5, 7, num_levels=1, denoiser=dict(type='VectorDenoiser'))
+    connector = ScoreGuidanceConnector(5, 7, vectors=True)
     projected, targets, losses = connector([torch.randn(4, 5)], [torch.randn(4, 7)])
     assert projected[0].shape == targets[0].shape == (4, 7)
     assert set(losses) == {'loss_diff', 'loss_guidance'}

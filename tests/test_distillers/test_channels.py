@@ -120,6 +120,8 @@ def test_channels_of_a_loss():
 class TestWithoutTheTeacher:
     """Testing needs none, not even its config, from which the channels come."""
 
+    GONE = dict(teacher=dict(config='gone.py', checkpoint='gone.pth'))
+
     def build(self, checkpoint='gone.pth', config='gone.py'):
         cfg = tiny.distiller(checkpoint, points=dict(reg=tiny.REG_POINT, fpn=OPEN))
         cfg['teacher']['config'] = config
@@ -140,6 +142,9 @@ class TestWithoutTheTeacher:
     def test_does_not_train(self):
         with pytest.raises(DistillationError, match='points fpn: .*cannot load the config .gone'):
             self.build().init_weights()
+        without = tiny.build(tiny.distiller('gone.pth', points=dict(fpn=OPEN)) | self.GONE)
+        with pytest.raises(DistillationError, match='points fpn: .*cannot load the config'):
+            tiny.train_step(without, tiny.batch())  # not even where nothing was initialised
 
     def test_broken_teacher(self, teacher_checkpoint):
         broken = tiny.retinanet(channels=24)

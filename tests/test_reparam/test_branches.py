@@ -148,6 +148,9 @@ def test_plain_checkpoint_loads_into_branches_that_differ(loader):
     plain_weight = plain.get_submodule(LAYER).weight
     assert 0.05 < ((a - plain_weight).std() / plain_weight.std()).item() < 0.2
     assert not torch.allclose(a, b, atol=1e-3)
+    again = kdiffusion()  # as in another process, whose generators are seeded otherwise
+    load_state_dict(again, plain.state_dict())
+    assert torch.equal(again.get_submodule(f'student.{LAYER}').branches[0].layer.weight, a)
 
 
 def test_branches_of_one_initialisation_would_stay_equal_and_ours_do_not():
@@ -404,6 +407,8 @@ def test_unfolded_checkpoint_in_a_plain_student(trained):
         other.load_state_dict(weights, strict=False)
     assert isinstance(trained, Distiller)
     check_folded(weights, trained, 'the checkpoint')
+    inside = torch.nn.ModuleDict(dict(student=trained))  # as in a semi-supervised detector
+    inside.load_state_dict(inside.state_dict(), strict=True)
 
 
 def test_unfolded_checkpoint_as_a_teacher(trained, tmp_path):

@@ -137,6 +137,21 @@ def test_points_on_regions_depend_on_the_step(config, capsys):
     assert 'per region' in capsys.readouterr().out
 
 
+def test_bridge_of_a_chain_runs_for_each_branch():
+    layer = 'neck.fpn_convs.0.conv'
+    point = dict(
+        student=layer,
+        teacher='neck.fpn_convs.0',
+        connector=dict(type='ConvConnector', student_channels=16, teacher_channels=24),
+        chain=dict(type='KDiffusionChain'),
+        loss=dict(type='MSELoss'),
+    )
+    student, teacher = tiny.retinanet(), tiny.retinanet(channels=24)
+    branches = dict(layers=[layer], num_branches=3)
+    distiller = tiny.build_distiller(student, teacher, dict(p=point), branches=branches).eval()
+    assert flops.count_distillation(distiller, SHAPE)['p'].macs == 3 * 16 * 24 * 8 * 12
+
+
 def test_models_that_compute_more_than_shapes_run_on_the_cpu(config, monkeypatch):
     expected = count(config)
     forward = SingleStageDetector._forward

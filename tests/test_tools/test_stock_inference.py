@@ -89,6 +89,13 @@ def test_package_is_imported_where_the_student_needs_it(tmp_path):
     )
 
 
+def test_config_of_a_student_in_branches_has_none():
+    """Of a distiller without points: the file's weights are folded."""
+    model = dict(type='diffkd_mm.Distiller', student=dict(type='A'), branches=dict(layers=['a']))
+    text = student_config(dict(meta=dict(cfg=Config(dict(model=model)).pretty_text)))
+    assert Config.fromstring(text, '.py').model == dict(type='A')
+
+
 @pytest.mark.parametrize(
     'text',
     ['model = open("{}", "w")', 'model = dict(type=[open("{}", "w")])', 'import os', 'model', None],

@@ -1,15 +1,16 @@
 """Score guidance: the denoiser pulls the student's feature, and is not passed through."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..diffusion.ddim import gaussian_noise
-from ..options import PositiveFloat
+from ..options import NonNegativeFloat, PositiveFloat, PositiveInt
 from ..registry import MODELS
-from .base import Losses
+from .base import Channels, Losses
 from .diffkd import DiffKDConnector, _as_map
 
 
@@ -25,8 +26,8 @@ class ScoreGuidanceConnector(DiffKDConnector):
     the point's loss. Not in the paper.
 
     Args:
-        student_channels (int): Channels C_s of every student level.
-        teacher_channels (int): Channels C_t of every teacher level.
+        student_channels (int | Sequence[int], optional): As in :class:`DiffKDConnector`.
+        teacher_channels (int | Sequence[int], optional): As in :class:`DiffKDConnector`.
         num_levels (int, optional): Number of levels. None: found by the distiller.
         shared (bool): One set of modules for all levels. Defaults to False.
         latent_channels (int, optional): As in :class:`DiffKDConnector`. Defaults to None.
@@ -36,21 +37,23 @@ class ScoreGuidanceConnector(DiffKDConnector):
         loss_diff_weight (float): Weight of ``loss_diff``, above 0. Defaults to 1.0.
         loss_ae_weight (float): Weight of ``loss_ae``. Defaults to 1.0.
         loss_guidance_weight (float): Weight of ``loss_guidance``. Defaults to 1.0.
+        vectors (bool): As in :class:`DiffKDConnector`. Defaults to False.
     """
 
     def __init__(
         self,
-        student_channels: int,
-        teacher_channels: int,
-        num_levels: int | None = None,
+        student_channels: Channels | None = None,
+        teacher_channels: Channels | None = None,
+        num_levels: PositiveInt | None = None,
         shared: bool = False,
-        latent_channels: int | None = None,
+        latent_channels: PositiveInt | None = None,
         denoiser: dict | None = None,
-        standardize: str | None = None,
+        standardize: Literal['channel', 'scale'] | None = None,
         norm_cfg: dict | None = None,
         loss_diff_weight: PositiveFloat = 1.0,
-        loss_ae_weight: float = 1.0,
-        loss_guidance_weight: float = 1.0,
+        loss_ae_weight: NonNegativeFloat = 1.0,
+        loss_guidance_weight: NonNegativeFloat = 1.0,
+        vectors: bool = False,
     ) -> None:
         super().__init__(
             student_channels,
@@ -65,6 +68,7 @@ class ScoreGuidanceConnector(DiffKDConnector):
             norm_cfg=norm_cfg,
             loss_diff_weight=loss_diff_weight,
             loss_ae_weight=loss_ae_weight,
+            vectors=vectors,
         )
         self.loss_guidance_weight = loss_guidance_weight
 

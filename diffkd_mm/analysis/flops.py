@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 from diffkd_mm.distillers import Distiller
 from diffkd_mm.distillers.point import DistillationPoint
 from diffkd_mm.errors import DistillationError
-from diffkd_mm.taps import blank_image, run_to_taps
+from diffkd_mm.taps import Tap, blank_image, run_to_taps
 
 from .models import build_with_random_weights
 
@@ -186,14 +186,14 @@ def count_distillation(distiller: Distiller, shape: tuple[int, int]) -> dict[str
     chosen = [point for point in points.values() if point.options.regions is None]
     teacher = distiller.teacher.model
     with _countable():
-        students = run_to_taps(
-            distiller.student, [p.options.student_tap for p in chosen], image, samples
-        )
+        # Of a layer in branches all branches, each of which a step sends through the connector.
+        taps = {p.options.name: Tap(p.options.recorded) for p in chosen}
+        students = run_to_taps(distiller.student, list(taps.values()), image, samples)
         teachers = run_to_taps(teacher, [p.options.teacher_tap for p in chosen], image, samples)
     counts = {}
     for name, point in points.items():
         if point.options.regions is None:
-            tensors = students[point.options.student_tap], teachers[point.options.teacher_tap]
+            tensors = students[taps[name]], teachers[point.options.teacher_tap]
             counts |= count_connector(point, *([x for x, _ in side] for side in tensors))
         else:
             counts[name] = Count(num_params(point.connector), None, None)

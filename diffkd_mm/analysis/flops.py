@@ -186,14 +186,14 @@ def count_distillation(distiller: Distiller, shape: tuple[int, int]) -> dict[str
     chosen = [point for point in points.values() if point.options.regions is None]
     teacher = distiller.teacher.model
     with _countable():
-        students = run_to_taps(
-            distiller.student, [Tap(p.options.recorded) for p in chosen], image, samples
-        )
+        # Of a layer in branches all branches, each of which a step sends through the connector.
+        taps = {p.options.name: Tap(p.options.recorded) for p in chosen}
+        students = run_to_taps(distiller.student, list(taps.values()), image, samples)
         teachers = run_to_taps(teacher, [p.options.teacher_tap for p in chosen], image, samples)
     counts = {}
     for name, point in points.items():
         if point.options.regions is None:
-            tensors = students[Tap(point.options.recorded)], teachers[point.options.teacher_tap]
+            tensors = students[taps[name]], teachers[point.options.teacher_tap]
             counts |= count_connector(point, *([x for x, _ in side] for side in tensors))
         else:
             counts[name] = Count(num_params(point.connector), None, None)

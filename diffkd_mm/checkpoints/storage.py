@@ -109,9 +109,10 @@ def has_checkpoints(work_dir: str | Path) -> bool:
 def latest_checkpoint(work_dir: str | Path, folder: str | Path | None = None) -> str | None:
     """The checkpoint to resume from.
 
-    That is the one which the file ``last_checkpoint`` names, wherever the work dir was moved to. If
-    that file is missing or empty, if its checkpoint is missing or broken, or if one of a higher
-    number was written after it, it is the newest checkpoint that is whole, and a line says so.
+    That is the one which the file ``last_checkpoint`` names, wherever the work dir was moved or
+    copied to: a checkpoint of this name in the work dir comes before that of the original. If that
+    file is missing or empty, if its checkpoint is missing or broken, or if one of a higher number
+    was written after it, it is the newest checkpoint that is whole, and a line says so.
 
     Args:
         work_dir (str | Path): The work dir.
@@ -130,10 +131,14 @@ def latest_checkpoint(work_dir: str | Path, folder: str | Path | None = None) ->
         return str(noted)
     if noted is None:
         problem = 'is empty' if note.is_file() else 'is missing'
-    elif not noted.is_file():
-        moved = Path(folder or work_dir) / noted.name
-        problem = f'names {str(noted)!r}, which is not there'
-        noted = moved if moved.is_file() else None
+    else:
+        own = Path(folder or work_dir) / noted.name
+        if not noted.is_file():
+            problem = f'names {str(noted)!r}, which is not there'
+            noted = own if own.is_file() else None
+        elif own.is_file() and not own.samefile(noted):
+            problem = f'names {str(noted)!r}, of which there is a copy here'
+            noted = own
     folder = noted.parent if noted else Path(folder or work_dir)
     others = numbered_checkpoints(folder)
     candidates = others

@@ -1,12 +1,14 @@
 """The pull of a denoiser that is not passed through."""
 
 from copy import deepcopy
+from typing import get_type_hints
 
 import pytest
 import torch
 from torch import nn
 
-from diffkd_mm.connectors import ScoreGuidanceConnector
+from diffkd_mm.connectors import DiffKDConnector, ScoreGuidanceConnector
+from diffkd_mm.diffusion import VectorDenoiser
 
 SIZES = [(8, 6), (4, 3)]
 
@@ -55,11 +57,28 @@ def test_who_is_trained_by_what(options):
     assert reached(connector) == {'denoiser'}
 
 
-def test_vectors():
-    connector = ScoreGuidanceConnector(5, 7, vectors=True)
+@pytest.mark.parametrize(
+    'options', [dict(denoiser=dict(type='VectorDenoiser')), dict(vectors=True)]
+)
+def test_vectors(options):
+    connector = ScoreGuidanceConnector(5, 7, num_levels=1, **options)
+    assert isinstance(connector.levels[0].denoiser, VectorDenoiser)
     projected, targets, losses = connector([torch.randn(4, 5)], [torch.randn(4, 7)])
     assert projected[0].shape == targets[0].shape == (4, 7)
     assert set(losses) == {'loss_diff', 'loss_guidance'}
+
+
+def test_options_that_it_shares_with_diffkd_are_checked_and_found_alike():
+    hints, theirs = (
+        get_type_hints(x.__init__, include_extras=True)
+        for x in (ScoreGuidanceConnector, DiffKDConnector)
+    )
+    own = {'loss_guidance_weight', 'loss_diff_weight'}  # the second: above 0
+    assert {k: v for k, v in hints.items() if k not in own}.items() <= theirs.items()
+    connector = ScoreGuidanceConnector([6, 3], [8, 4], num_levels=2)
+    features = [torch.randn(4, 6, 8, 6), torch.randn(4, 3, 4, 3)]
+    projected, *_ = connector(features, [torch.randn(4, 8, 8, 6), torch.randn(4, 4, 4, 3)])
+    assert [x.size(1) for x in projected] == [8, 4]
 
 
 def test_pulls_towards_the_teachers_features():

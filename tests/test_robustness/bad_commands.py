@@ -33,6 +33,7 @@ READERS = {
     'analysis_tools/visualize_features.py': ['no.pth'],
     'analysis_tools/get_flops.py': [],
     'analysis_tools/benchmark.py': [],
+    'analysis_tools/list_taps.py': [],
 }
 # Read by all tools in one way: every kind for one of them, these for the others.
 SHORT = ('empty', 'name', 'base-missing', 'distiller-option')

@@ -104,6 +104,18 @@ def test_a_copy_whose_times_are_lost(work_dir, tmp_path):
     assert latest_checkpoint(copy) == str(copy / 'epoch_3.pth')
 
 
+def test_a_copy_does_not_go_on_from_the_original(work_dir, tmp_path, said):
+    copy = tmp_path / 'copy'
+    shutil.copytree(work_dir, copy)
+    write(work_dir / 'epoch_4.pth', minute=5)
+    assert latest_checkpoint(copy) == str(copy / 'epoch_3.pth')
+    assert 'of which there is a copy here: resuming from' in said()
+    (tmp_path / 'link').symlink_to(work_dir)
+    (work_dir / 'last_checkpoint').write_text(str(work_dir / 'epoch_4.pth'))
+    assert name(latest_checkpoint(tmp_path / 'link')) == 'epoch_4.pth'
+    assert said().count('resuming from') == 1
+
+
 def test_the_hook_resumes_a_moved_work_dir(tmp_path, said):
     """Also where another tool than ours starts the training."""
     whole = toy.train(toy.config(tmp_path / 'whole'))

@@ -14,13 +14,14 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmengine.config import Config, DictAction
+from mmengine.config import DictAction
 from mmengine.registry import init_default_scope
 from rich.console import Console
 
 from diffkd_mm.analysis.models import build_each_model
 from diffkd_mm.analysis.tables import tabulate_outputs
 from diffkd_mm.errors import DistillationError
+from diffkd_mm.experiments.launch import read_config
 from diffkd_mm.taps import list_outputs
 
 
@@ -40,9 +41,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Builds the models, runs each once and prints a table for each."""
     args = parse_args(argv)
-    cfg = Config.fromfile(args.config)
-    if args.cfg_options:
-        cfg.merge_from_dict(args.cfg_options)
+    cfg = read_config(args.config, args.cfg_options)
     init_default_scope(cfg.get('default_scope', 'mmengine'))
     console = Console(soft_wrap=True)
     try:

@@ -143,11 +143,14 @@ def main() -> None:
     names = [
         name
         for name, point in model.distillation.items()
-        if point.connector is not None and point.options.regions is None
+        if point.connector is not None and point.chain is None and point.options.regions is None
     ]
     point = args.point or (names[0] if names else None)
     if point not in names:
-        raise SystemExit(f'{args.config}: points with a connector: {", ".join(names) or "none"}.')
+        raise SystemExit(
+            f'{args.config}: points with a connector, and without chain and regions: '
+            f'{", ".join(names) or "none"}.'
+        )
     loader = deepcopy(cfg.test_dataloader)
     loader.update(batch_size=args.num_images, num_workers=0, persistent_workers=False)
     data = next(iter(Runner.build_dataloader(loader)))

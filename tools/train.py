@@ -88,7 +88,8 @@ def main() -> None:
         scale_learning_rate(cfg)
     if args.resume == 'auto':
         # Where there is nothing to resume, the config's own `load_from` still counts.
-        if has_checkpoints(cfg.work_dir):
+        hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
+        if has_checkpoints(cfg.work_dir, hook.get('out_dir')):
             cfg.resume, cfg.load_from = True, None
     elif args.resume:
         cfg.resume, cfg.load_from = True, args.resume

@@ -100,10 +100,22 @@ def numbered_checkpoints(folder: Path) -> list[Path]:
     return sorted(found, key=lambda x: (x.stat().st_mtime_ns, _number(x)), reverse=True)
 
 
-def has_checkpoints(work_dir: str | Path) -> bool:
-    """Whether there is anything in a work dir that a training could be resumed from."""
+def checkpoint_folder(work_dir: str | Path, out_dir: str | None = None) -> Path:
+    """Where MMEngine's hook writes: with an ``out_dir``, its folder of the work dir's name."""
+    work_dir = Path(work_dir).absolute()
+    return work_dir if out_dir is None else Path(out_dir) / work_dir.name
+
+
+def has_checkpoints(work_dir: str | Path, out_dir: str | None = None) -> bool:
+    """Whether there is anything that a training could be resumed from.
+
+    Args:
+        work_dir (str | Path): The work dir.
+        out_dir (str, optional): That of the checkpoint hook. Defaults to None.
+    """
     note = Path(work_dir) / 'last_checkpoint'
-    return _noted(note) is not None or bool(numbered_checkpoints(Path(work_dir)))
+    folder = checkpoint_folder(work_dir, out_dir)
+    return _noted(note) is not None or bool(numbered_checkpoints(folder))
 
 
 def latest_checkpoint(work_dir: str | Path, folder: str | Path | None = None) -> str | None:

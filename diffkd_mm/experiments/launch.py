@@ -1,4 +1,4 @@
-"""What training and testing from the command line have in common."""
+"""What the command lines of the tools have in common: reading a config, starting and ending."""
 
 import argparse
 import sys

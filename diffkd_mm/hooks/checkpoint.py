@@ -22,7 +22,12 @@ from mmengine.runner import IterBasedTrainLoop, Runner
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
-from ..checkpoints.storage import ATOMIC, AtomicBackend, latest_checkpoint
+from ..checkpoints.storage import (
+    ATOMIC,
+    AtomicBackend,
+    checkpoint_folder,
+    latest_checkpoint,
+)
 from ..registry import HOOKS
 from .generators import BatchSeeds, generator_states, restore_generators
 
@@ -60,9 +65,7 @@ class CheckpointHook(_CheckpointHook):
         """Chooses the checkpoint if the training is to resume from the latest one."""
         if not runner._resume or runner._load_from is not None:
             return
-        folder = runner.work_dir
-        if self.out_dir is not None:
-            folder = os.path.join(self.out_dir, os.path.basename(runner.work_dir.rstrip(os.sep)))
+        folder = checkpoint_folder(runner.work_dir, self.out_dir)
         found = [latest_checkpoint(runner.work_dir, folder) if is_main_process() else None]
         broadcast_object_list(found)
         runner._load_from = found[0]

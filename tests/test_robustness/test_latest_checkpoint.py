@@ -142,4 +142,7 @@ def test_checkpoints_in_a_folder_of_their_own(tmp_path):
         (tmp_path / 'run/last_checkpoint').unlink(missing_ok=True)
         resumed = toy.train(cfg)
     assert (tmp_path / 'big_disk/run/epoch_4.pth').exists()
+    (tmp_path / 'run/last_checkpoint').unlink()
+    assert has_checkpoints(tmp_path / 'run', str(tmp_path / 'big_disk'))
+    assert not has_checkpoints(tmp_path / 'run')
     assert toy.differences(toy.training_state(whole), toy.training_state(resumed)) == []

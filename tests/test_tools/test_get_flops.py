@@ -103,26 +103,6 @@ def test_distillation(config, capsys):
     assert 'fpn.denoiser (run 18 times)' in printed and f'{macs / 1e9:.4f}' in printed
 
 
-def test_the_bridge_of_a_chain_runs_once_per_branch(tmp_path):
-    model = tiny.distiller('missing.pth')
-    layer = 'neck.fpn_convs.1.conv'
-    model['branches'] = dict(layers=[layer], num_branches=3)
-    model['points'] = dict(
-        chain=dict(
-            student=layer,
-            teacher='neck',
-            teacher_levels=[1],
-            connector=dict(type='ConvConnector', student_channels=16, teacher_channels=24),
-            chain=dict(type='KDiffusionChain'),
-            loss=dict(type='MSELoss'),
-        )
-    )
-    Config(dict(default_scope='mmdet', model=model)).dump(tmp_path / 'config.py')
-    parts = count(tmp_path / 'config.py')
-    assert parts['chain']['macs'] == 3 * 16 * 24 * 4 * 6
-    assert parts['chain']['params'] == 16 * 24 + 24
-
-
 def test_options_override_the_config(config):
     options = ['model.points.fpn.connector.num_inference_steps=1', 'model.points.fpn.strides=[8]']
     parts = count(config, '--cfg-options', *options)

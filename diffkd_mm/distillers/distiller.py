@@ -41,8 +41,8 @@ class Distiller(StudentNames, BaseModel):
         teacher (dict, optional): Options of :class:`FrozenTeacher`: ``config``, ``checkpoint`` and
             ``trust_checkpoint``. May be left out if there are no points.
         points (dict, optional): Options of a point, see :class:`PointOptions`, by the point's name.
-        inherit (Sequence[str]): Parts of the student, such as ``['neck', 'bbox_head']``, that are
-            initialised from the teacher's where names and shapes agree. Defaults to none.
+        inherit (Sequence[str] | str): Parts of the student, such as ``['neck', 'bbox_head']``,
+            that are initialised from the teacher's where names and shapes agree. Defaults to none.
         branches (dict, optional): Options of :class:`~diffkd_mm.reparam.Surgery`: ``layers``,
             ``num_branches`` and ``noise``. These layers of the student are several in training and
             fold into one. They need no teacher and no point.
@@ -62,7 +62,7 @@ class Distiller(StudentNames, BaseModel):
         student: dict,
         teacher: dict | None = None,
         points: dict | None = None,
-        inherit: Sequence[str] = (),
+        inherit: Sequence[str] | str = (),
         branches: dict | None = None,
         data_preprocessor: dict | None = None,
         pretrained: None = None,

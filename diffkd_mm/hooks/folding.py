@@ -1,5 +1,6 @@
 """Folding a student's branches when training ends."""
 
+from io import BytesIO
 from pathlib import Path
 
 import torch
@@ -8,6 +9,7 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
+from ..checkpoints.storage import AtomicBackend
 from ..errors import DistillationError
 from ..registry import HOOKS
 from ..reparam import check_folded, fold_state_dict, is_unfolded
@@ -29,15 +31,23 @@ class FoldBranchesHook(Hook):
     def __init__(self, filename: str = 'student.pth') -> None:
         self.filename = filename
 
+    def before_train(self, runner: Runner) -> None:
+        """Looks for branches.
+
+        Raises:
+            DistillationError: If the model has none.
+        """
+        if not is_unfolded(runner.model.state_dict()):
+            raise DistillationError(
+                'FoldBranchesHook: no layer of the student is in branches; remove the hook.'
+            )
+
     @master_only
     def after_train(self, runner: Runner) -> None:
         """Writes the file.
 
         Args:
             runner (Runner): The runner, whose model has branches.
-
-        Raises:
-            DistillationError: If it has none.
         """
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         # A checkpoint's own weights, in which EMA hooks put the average.
@@ -48,13 +58,11 @@ class FoldBranchesHook(Hook):
             for name, x in checkpoint['state_dict'].items()
             if not name.startswith('distillation.')
         }
-        if not is_unfolded(weights):
-            raise DistillationError(
-                'FoldBranchesHook: no layer of the student is in branches; remove the hook.'
-            )
         meta = dict(dataset_meta=getattr(runner.train_dataloader.dataset, 'metainfo', {}))
         path = Path(runner.work_dir) / self.filename
-        torch.save(dict(meta=meta, state_dict=fold_state_dict(weights)), path)
+        file = BytesIO()
+        torch.save(dict(meta=meta, state_dict=fold_state_dict(weights)), file)
+        AtomicBackend().put(file.getvalue(), path)
         runner.logger.info(f'Folded student: {path}')
 
 

@@ -8,36 +8,33 @@ import torch
 from torch import Tensor, nn
 
 from .families import run_model
-from .probing import PROBE_SIZES, blank_image
+from .probing import blank_image, left_as_found, sizes_to_try
 
 
 def follow(model: nn.Module, paths: Sequence[str]) -> dict[str, tuple[int, list[str]]] | None:
-    """Runs a model once on a blank square image and follows the outputs of layers.
+    """Runs a model once on a blank image and follows the outputs of layers.
 
     Args:
-        model (nn.Module): The model, whose training mode is left as found.
+        model (nn.Module): The model, which is left as found.
         paths (Sequence[str]): Paths of layers that output a tensor.
 
     Returns:
         dict: Per path how often the layer was called, and the paths of the modules without
         children that took its very output; None if the model cannot be run without annotations.
     """
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        for size in PROBE_SIZES:
-            try:
-                return _follow(model, paths, size)
-            except Exception:
-                continue
-    finally:
-        for module, training in modes:
-            module.training = training
+    for size in sizes_to_try(model):
+        try:
+            with left_as_found(model):
+                return _follow(model.eval(), paths, size)
+        except Exception:
+            continue
     return None
 
 
 @torch.no_grad()
-def _follow(model: nn.Module, paths: Sequence[str], size: int) -> dict[str, tuple[int, list[str]]]:
+def _follow(
+    model: nn.Module, paths: Sequence[str], size: tuple[int, int]
+) -> dict[str, tuple[int, list[str]]]:
     calls = dict.fromkeys(paths, 0)
     behind: dict[str, list[str]] = {path: [] for path in paths}
     results: list[tuple[str, Tensor]] = []
@@ -59,6 +56,6 @@ def _follow(model: nn.Module, paths: Sequence[str], size: int) -> dict[str, tupl
                         behind[path].append(name)
 
             stack.callback(module.register_forward_pre_hook(enter).remove)
-        image, samples = blank_image(model, (size, size))
+        image, samples = blank_image(model, size)
         run_model(model, list(calls), image, samples)
     return {path: (calls[path], behind[path]) for path in calls}

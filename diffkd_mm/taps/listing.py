@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import DistillationError
-from .probing import PROBE_SIZES, blank_image, named_sizes
+from .probing import PROBE_SIZES, blank_image, left_as_found, sizes_to_try
 from .running import run_or_predict
 
 # Within these the layers before the last feed products and sums, not other layers.
@@ -63,7 +63,7 @@ def list_outputs(model: nn.Module) -> list[Output]:
     """Runs a model on a blank image and lists the modules that output tensors.
 
     Args:
-        model (nn.Module): A model of MMDetection, MMSegmentation or MMPretrain; its modes are left
+        model (nn.Module): A model of MMDetection, MMSegmentation or MMPretrain, which is left
             as found.
 
     Returns:
@@ -73,8 +73,7 @@ def list_outputs(model: nn.Module) -> list[Output]:
         DistillationError: If the model does not run on an image alone, with the cause.
     """
     causes = []
-    named = [height for height, width in named_sizes(model) if height == width]
-    for size in dict.fromkeys([*PROBE_SIZES[:2], *named, *PROBE_SIZES[2:]]):
+    for size in [height for height, width in sizes_to_try(model) if height == width]:
         try:
             return _list_outputs(model, size)
         except Exception as error:
@@ -92,27 +91,22 @@ def worth_tapping(outputs: list[Output]) -> list[Output]:
 
 @torch.no_grad()
 def _list_outputs(model: nn.Module, size: int) -> list[Output]:
-    modes = [(module, module.training) for module in model.modules()]
     image, samples = blank_image(model, (size, size))
     # By path what it gave; and what layers were given, kept so that no `id` is used twice.
     given: dict[str, list[Tensor]] = {}
     taken: list[Tensor] = []
-    try:
-        with ExitStack() as stack:
-            for path, module in model.named_modules():
-                if not path:
-                    continue
+    with left_as_found(model), ExitStack() as stack:
+        for path, module in model.named_modules():
+            if not path:
+                continue
 
-                def keep(module: nn.Module, args: tuple, output: Any, path: str = path) -> None:
-                    given.setdefault(path, []).extend(_tensors(output))
-                    if _is_layer(module):
-                        taken.extend(_tensors(args))
+            def keep(module: nn.Module, args: tuple, output: Any, path: str = path) -> None:
+                given.setdefault(path, []).extend(_tensors(output))
+                if _is_layer(module):
+                    taken.extend(_tensors(args))
 
-                stack.callback(module.register_forward_hook(keep).remove)
-            run_or_predict(model.eval(), _heads(model), image, samples, given)
-    finally:
-        for module, training in modes:
-            module.training = training
+            stack.callback(module.register_forward_hook(keep).remove)
+        run_or_predict(model.eval(), _heads(model), image, samples, given)
     passed_on = {id(x) for x in taken}
     found = []
     for path, tensors in given.items():

@@ -80,6 +80,13 @@ def named_sizes(model: nn.Module) -> list[tuple[int, int]]:
     )
 
 
+def sizes_to_try(*models: nn.Module) -> list[tuple[int, int]]:
+    """Heights and widths: 128 and 256 pixels, what the models name, the rest of PROBE_SIZES."""
+    named = [size for model in models for size in named_sizes(model)]
+    squares = [(size, size) for size in PROBE_SIZES]
+    return list(dict.fromkeys([*squares[:2], *named, *squares[2:]]))
+
+
 def probe(*runs: tuple[nn.Module, Sequence[Tap], bool]) -> Probe:
     """Runs models once on blank images and reports the shapes at their taps.
 
@@ -96,17 +103,16 @@ def probe(*runs: tuple[nn.Module, Sequence[Tap], bool]) -> Probe:
         ProbeError: If a model runs on none of them; with the cause at a size that the models
             name, or else at the first.
     """
-    named = [size for model, *_ in runs for size in named_sizes(model)]
-    squares = [(size, size) for size in PROBE_SIZES]
     causes = {}
-    for size in dict.fromkeys([*squares[:2], *named, *squares[2:]]):
+    for size in sizes_to_try(*(model for model, *_ in runs)):
         try:
             return Probe([_probe(model, taps, mode, size) for model, taps, mode in runs], size)
         except DistillationError:
             raise
         except Exception as error:
             causes[size] = error
-    error = next((causes[size] for size in named), causes[squares[0]])
+    named = [size for model, *_ in runs for size in named_sizes(model)]
+    error = causes[named[0] if named else next(iter(causes))]
     reason = (str(error).strip().splitlines() or [''])[0]
     raise ProbeError(f'{type(error).__name__}: {reason}') from error
 
@@ -133,7 +139,7 @@ def _run(
     images, samples = blank_image(model, size, BATCH_SIZE)
     rois = images.new_tensor([[0, 0, 0, 64, 64], [0, 32, 32, 127, 127], [1, 0, 0, 64, 64]])
     regions = {extractor: [rois] for _, extractor in taps}
-    with _left_as_found(model):
+    with left_as_found(model):
         records = run_to_taps(model.train(training), taps, images, samples, regions)
     return {tap: _shapes(record) for tap, record in records.items()}
 
@@ -143,7 +149,7 @@ def _shapes(record: Record) -> list[Tensor]:
 
 
 @contextmanager
-def _left_as_found(model: nn.Module) -> Iterator[None]:
+def left_as_found(model: nn.Module) -> Iterator[None]:
     """Puts back modes, buffers (running statistics) and generators of random numbers."""
     modes = [(module, module.training) for module in model.modules()]
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]

@@ -10,9 +10,10 @@ from mmengine.runner.checkpoint import load_state_dict
 from torch import nn
 
 from diffkd_mm.connectors import DiffKDConnector
-from diffkd_mm.distillers import DistillationPoint, PointOptions
+from diffkd_mm.distillers import DistillationPoint, Distiller, PointOptions
 from diffkd_mm.errors import DistillationError
 from diffkd_mm.losses import MSELoss
+from diffkd_mm.options import check_options
 from diffkd_mm.registry import MODELS
 
 
@@ -180,6 +181,7 @@ class TestTraining:
         name = 'neck.fpn_convs.0.conv.bias'
         assert student[name].shape != teacher[name].shape
         cfg['inherit'] = 'neck.fpn_convs'
+        check_options(cfg, Distiller, 'model')  # as the tools do
         with pytest.raises(DistillationError, match="no tensor of 'neck.fpn_convs' has the same"):
             tiny.build(cfg).init_weights()
 

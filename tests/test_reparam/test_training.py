@@ -12,6 +12,8 @@ import toy
 from mmengine.config import Config
 from mmengine.runner import Runner
 
+from diffkd_mm.errors import DistillationError
+
 TOOLS = Path(__file__).parents[2] / 'tools'
 LAYER = 'neck.fpn_convs.0.conv'
 POINT = dict(
@@ -94,6 +96,14 @@ def test_folded_student_predicts_as_the_branches(trained):
     assert sum(len(x) for x in unfolded) > 0
     for a, b in zip(unfolded, folded):
         torch.testing.assert_close(a.scores, b.scores, rtol=0, atol=1e-5)
+
+
+def test_hook_without_branches_is_refused_before_training(tmp_path, teacher_checkpoint):
+    cfg = config(tmp_path, teacher_checkpoint, 'plain')
+    cfg.model = cfg.model.student
+    with pytest.raises(DistillationError, match='no layer of the student is in branches'):
+        train(cfg)
+    assert not list(tmp_path.rglob('*.pth'))
 
 
 def test_unfolded_checkpoint_is_refused_by_test_py(trained):

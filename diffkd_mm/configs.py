@@ -54,12 +54,17 @@ def read_config(config: str | dict, where: str, options: dict | None = None) -> 
         else:
             cfg = Config.fromfile(config)
     except Exception as error:  # a file of Python may fail as any program may
-        reason = first_line(error)
+        reason = f'{type(error).__name__}: {first_line(error)}'
         if isinstance(error, RecursionError):
             reason = 'it inherits from itself'
         raise DistillationError(f'{where}: cannot load the config {config!r}: {reason}') from error
     if options:
-        _override(cfg, options)
+        try:
+            _override(cfg, options)
+        except Exception as error:
+            raise DistillationError(
+                f'{where}: --cfg-options do not fit {config!r}: {first_line(error)}'
+            ) from error
     return cfg
 
 
@@ -70,12 +75,9 @@ def is_distillation(model: Mapping) -> bool:
 
 def _override(cfg: Config, options: dict) -> None:
     """Overrides entries; MMEngine imports only the ``custom_imports`` that it reads in the file."""
-    try:
-        cfg.merge_from_dict(options)
-        if any(key.split('.')[0] == 'custom_imports' for key in options):
-            import_modules_from_strings(**cfg.custom_imports)
-    except Exception as error:
-        raise DistillationError(f'--cfg-options: {first_line(error)}') from error
+    cfg.merge_from_dict(options)
+    if any(key.split('.')[0] == 'custom_imports' for key in options):
+        import_modules_from_strings(**cfg.custom_imports)
 
 
 def zoo_checkpoint(config: str | dict) -> str:

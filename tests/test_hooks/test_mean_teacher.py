@@ -86,6 +86,5 @@ def test_around_it_a_distiller_is_refused(teacher_checkpoint):
     with pytest.raises(DistillationError, match='student is a SemiBaseDetector.*Put the distiller'):
         tiny.build(inside_out)
     with pytest.raises(DistillationError, match='teacher is a SemiBaseDetector.*Give the config'):
-        tiny.build_distiller(
-            tiny.retinanet(), semi_supervised(tiny.retinanet()), dict(reg=tiny.REG_POINT)
-        )
+        points = dict(fpn=tiny.FPN_POINT)
+        tiny.build_distiller(tiny.retinanet(), semi_supervised(tiny.retinanet()), points)

@@ -106,6 +106,16 @@ class PointOptions:
                 f'{where}: a chain takes the one output of a layer in branches; leave out '
                 'student_levels, strides and regions.'
             )
+        if self.chain is not None and 'num_levels' in self.open_options('loss'):
+            raise DistillationError(
+                f'{where}: a chain compares several steps of one level, and {self.loss["type"]} '
+                'learns modules per level; use another loss, such as MSELoss.'
+            )
+        if (self.chain or {}).get('guidance') and (self.connector or {}).get('latent_channels'):
+            raise DistillationError(
+                f"{where}: guidance multiplies the teacher's features by its own weights, and "
+                'latent_channels replaces them by a latent; leave out one of the two.'
+            )
         self._check_dropped_tokens(where)
 
     def _check_dropped_tokens(self, where: str) -> None:

@@ -13,6 +13,7 @@ from diffkd_mm.hooks import WarmStartHook
 MSE = dict(type='MSELoss')
 CONV = dict(type='ConvConnector', student_channels=4, teacher_channels=4)
 DIFFKD = dict(type='DiffKDConnector', student_channels=4, teacher_channels=4)
+CHAIN = dict(type='KDiffusionChain')
 POINT = dict(student='neck', teacher='neck', loss=MSE)
 
 # Option of a point, wrong values, what the answer says beside point and option.
@@ -93,6 +94,12 @@ UNKNOWN = [
         "no 'NoSuchConnector' is registered.*custom_imports",
     ),
     (dict(POINT, strides=[8], student_levels=[0]), 'by strides or by student_levels'),
+    (dict(POINT, chain=CHAIN, strides=[8]), 'leave out student_levels, strides and regions'),
+    (dict(POINT, chain=CHAIN, loss=dict(type='FGDLoss', channels=4)), 'modules per level'),
+    (
+        dict(POINT, chain=dict(CHAIN, guidance='a'), connector=dict(DIFFKD, latent_channels=2)),
+        'latent_channels replaces them',
+    ),
     (dict(student='neck', loss=MSE), 'teacher is missing'),
     (dict(teacher='neck'), 'student, loss is missing'),
     ('neck', 'must be a dict of its options'),

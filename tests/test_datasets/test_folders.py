@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from diffkd_mm.datasets import SplitFolders
+from diffkd_mm.datasets.folders import SplitFolders
 
 
 @pytest.fixture(scope='module')

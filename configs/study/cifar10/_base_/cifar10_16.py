@@ -11,6 +11,9 @@ image_size = 16
 epoch = 351  # iterations: 45,000 images in batches of 128
 max_iters = 20 * epoch
 
+custom_imports = dict(
+    imports=['diffkd_mm', 'diffkd_mm.datasets.folders'], allow_failed_imports=False
+)
 dataset = dict(
     type='diffkd_mm.SplitFolders',
     data_root='data/cifar10',

@@ -9,7 +9,7 @@ PYTHON ?= $(shell for python in python3.11 python3 python; do \
 RUN := $(VENV)/bin/python
 
 SEEDS ?= 0
-# Trainings at a time; they share the cores.
+# Trainings, or processes of the tests, at a time; they share the cores.
 JOBS ?= 2
 DEMO_CONFIGS ?= \
 	configs/demo/retinanet_digits_student.py \
@@ -46,8 +46,9 @@ demo: install
 		"$$(cat work_dirs/demo/retinanet_digits_diffkd/seed_$(firstword $(SEEDS))/last_checkpoint)" \
 		--out work_dirs/demo/features.png
 
+# Processes at a time, each with one thread; a file's tests stay in one process and share its models.
 test: lint
-	$(RUN) -m pytest
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(JOBS) --dist loadfile
 
 lint: install
 	$(RUN) -m ruff check .

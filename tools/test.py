@@ -8,8 +8,8 @@ from mmengine.runner import Runner
 
 from diffkd_mm.checkpoints.reading import read_all_safely
 from diffkd_mm.errors import DistillationError
-from diffkd_mm.experiments.launch import end_process_group, load_config, type_name
 from diffkd_mm.hooks import RefuseUnfoldedHook
+from diffkd_mm.launch import end_process_group, launch_config, type_name
 
 
 def parse_args() -> argparse.Namespace:
@@ -101,7 +101,7 @@ def dump_predictions(runner: Runner, cfg: Config, out: str) -> None:
 
 def main() -> None:
     args = parse_args()
-    cfg = load_config(args)
+    cfg = launch_config(args)
     cfg.load_from = args.checkpoint
     if args.split == 'val':
         use_validation_split(cfg)

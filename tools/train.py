@@ -11,8 +11,8 @@ from mmengine.runner import Runner
 from diffkd_mm.checkpoints.reading import read_all_safely
 from diffkd_mm.checkpoints.storage import has_checkpoints
 from diffkd_mm.errors import DistillationError
-from diffkd_mm.experiments.launch import end_process_group, load_config, type_name
 from diffkd_mm.hooks import RefuseUnfoldedHook
+from diffkd_mm.launch import end_process_group, launch_config, type_name
 
 
 def parse_args() -> argparse.Namespace:
@@ -78,7 +78,7 @@ def scale_learning_rate(cfg: Config) -> None:
 
 def main() -> None:
     args = parse_args()
-    cfg = load_config(args)
+    cfg = launch_config(args)
     if not args.trust:
         read_all_safely()
     use_safe_checkpoints(cfg)

@@ -23,7 +23,7 @@ from diffkd_mm.analysis import steps
 from diffkd_mm.analysis.tables import tabulate_step, write_json
 from diffkd_mm.analysis.timing import Phases
 from diffkd_mm.errors import DistillationError
-from diffkd_mm.experiments.launch import read_config
+from diffkd_mm.launch import command_config
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -71,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         Phases.clock = staticmethod(time.process_time)
     # Random weights make some activations so small that the CPU computes them slowly.
     torch.set_flush_denormal(True)
-    cfg = read_config(args.config, args.cfg_options)
+    cfg = command_config(args.config, args.cfg_options)
     preprocessor = cfg.model.get('student', {}).get('data_preprocessor') or {}
     if preprocessor.get('size'):  # a segmentor pads to the crop of its config
         preprocessor.size = tuple(args.shape)

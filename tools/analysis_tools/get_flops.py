@@ -30,7 +30,7 @@ from rich.console import Console
 from diffkd_mm.analysis.flops import SHAPES, count_config
 from diffkd_mm.analysis.tables import tabulate_counts, write_json
 from diffkd_mm.errors import DistillationError
-from diffkd_mm.experiments.launch import read_config
+from diffkd_mm.launch import command_config
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -55,7 +55,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Counts, prints a table and writes the result."""
     args = parse_args(argv)
-    cfg = read_config(args.config, args.cfg_options)
+    cfg = command_config(args.config, args.cfg_options)
     scope = cfg.get('default_scope', 'mmengine')
     init_default_scope(scope)
     shape = args.shape or SHAPES.get(scope)

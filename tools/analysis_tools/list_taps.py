@@ -21,7 +21,7 @@ from rich.console import Console
 from diffkd_mm.analysis.models import build_each_model
 from diffkd_mm.analysis.tables import tabulate_outputs
 from diffkd_mm.errors import DistillationError
-from diffkd_mm.experiments.launch import read_config
+from diffkd_mm.launch import command_config
 from diffkd_mm.taps import list_outputs
 
 
@@ -41,7 +41,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Builds the models, runs each once and prints a table for each."""
     args = parse_args(argv)
-    cfg = read_config(args.config, args.cfg_options)
+    cfg = command_config(args.config, args.cfg_options)
     init_default_scope(cfg.get('default_scope', 'mmengine'))
     console = Console(soft_wrap=True)
     try:

@@ -20,7 +20,7 @@ from diffkd_mm.checkpoints.reading import read_all_safely
 from diffkd_mm.distillers import Distiller
 from diffkd_mm.distillers.preprocessing import Pixels
 from diffkd_mm.errors import DistillationError
-from diffkd_mm.experiments.launch import read_config
+from diffkd_mm.launch import command_config
 from diffkd_mm.taps import outputs, run_to_taps
 
 
@@ -135,7 +135,7 @@ def load_model(cfg: Config, args: argparse.Namespace) -> nn.Module:
 
 def main() -> None:
     args = parse_args()
-    cfg = read_config(args.config, args.cfg_options)
+    cfg = command_config(args.config, args.cfg_options)
     try:
         model = load_model(cfg, args)
     except DistillationError as error:

@@ -9,13 +9,13 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.dist import is_distributed
 
-from diffkd_mm.configs import load_config as load_model_config
-from diffkd_mm.distillers import Distiller
-from diffkd_mm.errors import DistillationError
-from diffkd_mm.options import check_options
+from .configs import load_config
+from .distillers import Distiller
+from .errors import DistillationError
+from .options import check_options
 
 
-def load_config(args: argparse.Namespace) -> Config:
+def launch_config(args: argparse.Namespace) -> Config:
     """Reads the config and applies the command line's options to it.
 
     Args:
@@ -28,7 +28,7 @@ def load_config(args: argparse.Namespace) -> Config:
     Raises:
         SystemExit: If the config cannot be read.
     """
-    cfg = read_config(args.config, args.cfg_options)
+    cfg = command_config(args.config, args.cfg_options)
     cfg.launcher = args.launcher
     if args.work_dir:
         cfg.work_dir = args.work_dir
@@ -39,7 +39,7 @@ def load_config(args: argparse.Namespace) -> Config:
     return cfg
 
 
-def read_config(path: str | Path, options: dict | None = None) -> Config:
+def command_config(path: str | Path, options: dict | None = None) -> Config:
     """Reads the config that a command line names and applies its ``--cfg-options``.
 
     Raises:
@@ -47,7 +47,7 @@ def read_config(path: str | Path, options: dict | None = None) -> Config:
             its distiller does not have.
     """
     try:
-        cfg = load_model_config(str(path), Path(sys.argv[0]).name, options)
+        cfg = load_config(str(path), Path(sys.argv[0]).name, options)
         if type_name(cfg.model.get('type', '')).split('.')[-1] == Distiller.__name__:
             check_options(cfg.model, Distiller, 'model')
     except DistillationError as error:

@@ -5,9 +5,11 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import tiny
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
+from mmpretrain.structures import DataSample
 
 import diffkd_mm  # noqa: F401  registers the distiller
 from diffkd_mm.distillers.teacher import FrozenTeacher
@@ -93,3 +95,61 @@ def test_beside_diffkd(name):
     assert any(point.chain is None for point in model.distillation.values())
     assert any(point.chain is not None for point in model.distillation.values())
     model.use_teacher(teacher_of(cfg.model.teacher.config))
+
+
+# The trainings of docs/results.md: losses of a step by the name of the config.
+GUIDED = {'loss_kd', 'loss_guide'}
+SMALL = {
+    'digits/retinanet_digits_branches': {},
+    'digits/retinanet_digits_average': {'p3': {'loss_kd'}, 'p4': {'loss_kd'}},
+    'digits/retinanet_digits_single': {'p3': {'loss_kd'}},
+    'digits/retinanet_digits_multi': {'p3': {'loss_kd'}, 'p4': {'loss_kd'}},
+    'digits/retinanet_digits_guided': {'p3': GUIDED, 'p4': GUIDED},
+    'cifar10/resnet8_branches': {},
+    'cifar10/resnet8_resnet20_average': {'last': {'loss_kd'}},
+    'cifar10/resnet8_resnet20_single': {'last': {'loss_kd'}},
+    'cifar10/resnet8_resnet20_guided': {'last': GUIDED},
+}
+
+
+@pytest.mark.parametrize('name', SMALL)
+def test_small_pair_trains_a_step_and_folds(name):
+    cfg, model = built(name)
+    points = SMALL[name]
+    if points:
+        model.use_teacher(teacher_of(cfg.model.teacher.config))
+    detects = name.startswith('digits')
+    if detects:
+        data = tiny.batch(2, 96)
+    else:
+        images = torch.randint(256, (4, 3, 16, 16), dtype=torch.uint8)
+        samples = [DataSample().set_gt_label(1) for _ in images]
+        data = dict(inputs=list(images), data_samples=samples)
+    losses = model(**model.data_preprocessor(data, True), mode='loss')
+    expected = {f'{point}.{loss}' for point, found in points.items() for loss in found}
+    assert {key for key in losses if '.' in key} == expected
+    assert len(model.student.get_submodule(cfg.model.branches.layers[0]).branches) == 4
+    plain = MODELS.build(Config.fromfile(CONFIGS / f'{student_of(name)}.py').model)
+    plain.load_state_dict(model.fold().state_dict(), strict=True)
+
+
+def student_of(name):
+    """The plain student's config beside a small pair's."""
+    return dict(digits='../study/digits/retinanet_digits_student', cifar10='cifar10/resnet8_student')[
+        name.partition('/')[0]
+    ]
+
+
+def test_all_small_pairs_are_tested_on_the_splits_of_the_study():
+    found = {
+        f'{path.parent.name}/{path.stem}'
+        for folder in ('digits', 'cifar10')
+        for path in (CONFIGS / folder).glob('*.py')
+    }
+    assert found == {*SMALL, 'cifar10/resnet8_student', 'cifar10/resnet20_teacher'}
+    for name in found:
+        cfg = Config.fromfile(CONFIGS / f'{name}.py')
+        splits = [cfg[f'{x}_dataloader'].dataset for x in ('train', 'val', 'test')]
+        splits = [x.get('dataset', x).split for x in splits]
+        assert splits == ['train', 'tune', 'test']
+        assert cfg.train_cfg.val_interval == cfg.train_cfg.max_iters

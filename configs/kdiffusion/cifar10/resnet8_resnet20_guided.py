@@ -1,0 +1,5 @@
+"""One layer with target guidance by the teacher's classifier."""
+
+_base_ = './resnet8_resnet20_single.py'
+
+model = dict(points=dict(last=dict(chain=dict(guidance='head.fc'))))

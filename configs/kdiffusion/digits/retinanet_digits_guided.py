@@ -1,0 +1,6 @@
+"""Both levels with target guidance by the first convolution of the teacher's head."""
+
+_base_ = './retinanet_digits_multi.py'
+
+chain = dict(guidance='bbox_head.cls_convs.0.conv')
+model = dict(points=dict(p3=dict(chain=chain), p4=dict(chain=chain)))

@@ -135,9 +135,11 @@ def test_small_pair_trains_a_step_and_folds(name):
 
 def student_of(name):
     """The plain student's config beside a small pair's."""
-    return dict(digits='../study/digits/retinanet_digits_student', cifar10='cifar10/resnet8_student')[
-        name.partition('/')[0]
-    ]
+    folder = name.partition('/')[0]
+    return {
+        'digits': '../study/digits/retinanet_digits_student',
+        'cifar10': 'cifar10/resnet8_student',
+    }[folder]
 
 
 def test_all_small_pairs_are_tested_on_the_splits_of_the_study():

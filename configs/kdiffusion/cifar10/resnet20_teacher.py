@@ -1,6 +1,7 @@
 """The teacher, trained before the students, for 12 epochs:
 
-python tools/train.py configs/kdiffusion/cifar10/resnet20_teacher.py --work-dir work_dirs/kdiffusion/resnet20
+python tools/train.py configs/kdiffusion/cifar10/resnet20_teacher.py \\
+    --work-dir work_dirs/kdiffusion/resnet20
 """
 
 _base_ = '../../study/cifar10/resnet20_student.py'

@@ -6,16 +6,24 @@ name, so the inheritance fails and ``mmengine.hub.get_config`` goes on to instal
 MMSegmentation over the fork. Looked up by its module name, the package is found under either
 distribution.
 
+This package's own configs are found as ``diffkd_mm::path``, as those of OpenMMLab's packages are.
+
 MMDetection's ``init_detector`` reads ``config.model.backbone``, which a distiller's config has in
 its student.
 """
 
 from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
-from mmengine.config import ConfigDict
+from mmengine.config import Config, ConfigDict
 from mmengine.config.utils import MODULE2PACKAGE
+from mmengine.hub import hub
+
+MIM = Path(__file__).parent / '.mim'
+"""Configs, tools and metafiles, where OpenMMLab's packages carry theirs."""
+OWN = 'diffkd_mm::'
 
 
 def _is_distribution(name: str) -> bool:
@@ -31,6 +39,33 @@ def find_packages_by_module() -> None:
     for module, package in MODULE2PACKAGE.items():
         if not _is_distribution(package) and find_spec(module) is not None:
             MODULE2PACKAGE[module] = module
+
+
+def own_config(config: str) -> str:
+    """Path of the file that ``diffkd_mm::path`` means; anything else as it is."""
+    return str(MIM / 'configs' / config.removeprefix(OWN)) if config.startswith(OWN) else config
+
+
+def find_own_configs() -> None:
+    """Lets MMEngine find configs of this package, by inheritance and by ``get_config``.
+
+    MMEngine has a list of the packages whose configs it reads, and demands a folder after the
+    ``::``. What is inherited from a package gets its scope; ours get none, since the models and
+    datasets in them are those of the packages that they are based on.
+    """
+    path_of, package_and_path = Config._get_cfg_path, hub._get_package_and_cfg_path
+
+    def own_path(config: str, filename: str) -> tuple[str, str | None]:
+        own = own_config(config)
+        return (own, None) if own != config else path_of(config, filename)
+
+    def own_package_and_path(config: str) -> tuple[str, str]:
+        if config.startswith(OWN):
+            return OWN.removesuffix('::'), config.removeprefix(OWN)
+        return package_and_path(config)
+
+    Config._get_cfg_path = staticmethod(own_path)
+    hub._get_package_and_cfg_path = own_package_and_path
 
 
 def show_the_students_config() -> None:
@@ -56,4 +91,5 @@ def show_the_students_config() -> None:
 
 
 find_packages_by_module()
+find_own_configs()
 show_the_students_config()

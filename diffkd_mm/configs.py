@@ -6,6 +6,7 @@ from mmengine.config import Config
 from mmengine.hub import get_config
 from mmengine.utils import import_modules_from_strings
 
+from .compat import own_config
 from .errors import DistillationError, first_line
 
 
@@ -33,7 +34,7 @@ def read_config(config: str | dict, where: str, options: dict | None = None) -> 
     """Reads a config and overrides it.
 
     Args:
-        config (str | dict): Path of a config file, ``'package::path'`` for a config that an
+        config (str | dict): Path of a config file, ``'package::path'`` for a config that this or an
             OpenMMLab package ships, or a dict.
         where (str): What to call the place in the message.
         options (dict, optional): Values by dotted keys that override the config's, as
@@ -48,7 +49,7 @@ def read_config(config: str | dict, where: str, options: dict | None = None) -> 
     try:
         if isinstance(config, dict):
             cfg = Config(config)
-        elif '::' in config:
+        elif '::' in (config := own_config(config)):
             # Inheritance finds the package, and unlike the hub it never installs one.
             cfg = Config.fromstring(f'_base_ = {config!r}', '.py')
         else:

@@ -9,6 +9,7 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.dist import is_distributed
 
+from .compat import own_config
 from .configs import load_config
 from .distillers import Distiller
 from .errors import DistillationError
@@ -33,7 +34,7 @@ def launch_config(args: argparse.Namespace) -> Config:
     if args.work_dir:
         cfg.work_dir = args.work_dir
     elif not cfg.get('work_dir'):
-        cfg.work_dir = str(Path('work_dirs') / Path(args.config).stem)
+        cfg.work_dir = str(Path('work_dirs') / Path(own_config(args.config)).stem)
     if args.launcher == 'pytorch' and get_device() == 'cpu':
         distribute_on_cpu(cfg)
     return cfg

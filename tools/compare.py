@@ -14,6 +14,7 @@ import signal
 from collections.abc import Sequence
 from pathlib import Path
 
+from diffkd_mm.compat import own_config
 from diffkd_mm.errors import DistillationError
 from diffkd_mm.experiments import plots, report
 from diffkd_mm.experiments.checks import check_plan
@@ -32,12 +33,17 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def config_file(text: str) -> Path:
+    """A config's path, also if it is given as ``diffkd_mm::path``."""
+    return Path(own_config(text))
+
+
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parses the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('configs', nargs='+', type=Path, help='config files')
+    parser.add_argument('configs', nargs='+', type=config_file, help='config files')
     parser.add_argument('--seeds', nargs='+', type=int, default=[0], help='default: 0')
     parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/compare'))
     parser.add_argument('--metric', default='coco/bbox_mAP', help='default: coco/bbox_mAP')

@@ -7,7 +7,8 @@ import json, pathlib, sys
 config = {}
 exec(pathlib.Path(sys.argv[1]).read_text(), config)
 work_dir = pathlib.Path(sys.argv[sys.argv.index('--work-dir') + 1])
-options = dict(pair.split('=') for pair in sys.argv[sys.argv.index('--cfg-options') + 1:])
+pairs = sys.argv[sys.argv.index('--cfg-options') + 1:]
+options = dict(pair.split('=') for pair in pairs if '=' in pair)  # a launcher's options may follow
 weight = float(options.get('model.points.fpn.loss.loss_weight', 0))
 seed = int(options['randomness.seed'])
 value = config['base'] - abs(weight - config.get('best', 0)) + seed * config.get('slope', 1)

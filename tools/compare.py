@@ -18,6 +18,7 @@ from diffkd_mm.compat import own_config
 from diffkd_mm.errors import DistillationError
 from diffkd_mm.experiments import plots, report
 from diffkd_mm.experiments.checks import check_plan
+from diffkd_mm.experiments.launching import Launcher
 from diffkd_mm.experiments.results import summarise
 from diffkd_mm.experiments.runs import Arm, parse_grid, plan, plan_arms
 from diffkd_mm.experiments.study import contrast, find, pick, tunable
@@ -146,7 +147,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     # so that `kill` and `timeout` end the trainings too
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    trainer = Trainer(TOOLS, args.metric, threads_per_job(args.jobs))
+    trainer = Trainer(Launcher(TOOLS), args.metric, threads_per_job(args.jobs))
     try:
         succeeded = compare(args, trainer)
     except DistillationError as error:

@@ -1,4 +1,5 @@
-# Sourced by the launchers: which Python to run, and how to start its processes.
+# Sourced by the launchers: which Python to run, and how to start its processes. These take the launcher's
+# place (exec), so that what ends the launcher ends them.
 
 TOOLS=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
@@ -18,7 +19,7 @@ torchrun_tool() {
         exit 2
         ;;
     esac
-    "$PYTHON" -m torch.distributed.run \
+    exec "$PYTHON" -m torch.distributed.run \
         --nnodes="${NNODES:-1}" \
         --node-rank="${NODE_RANK:-0}" \
         --nproc-per-node="$1" \
@@ -30,7 +31,7 @@ torchrun_tool() {
 # slurm_tool PARTITION JOB_NAME TOOL ARGUMENTS...: one task per GPU, GPUS in all.
 slurm_tool() {
     # shellcheck disable=SC2086  # SRUN_ARGS is a list of options
-    srun --partition="$1" --job-name="$2" \
+    exec srun --partition="$1" --job-name="$2" \
         --gres="gpu:${GPUS_PER_NODE:-8}" \
         --ntasks="${GPUS:-8}" --ntasks-per-node="${GPUS_PER_NODE:-8}" \
         --cpus-per-task="${CPUS_PER_TASK:-5}" --kill-on-bad-exit=1 ${SRUN_ARGS:-} \

@@ -5,6 +5,7 @@ import fcntl
 import hashlib
 import itertools
 import json
+import math
 import os
 import re
 import time
@@ -36,7 +37,7 @@ class Arm:
         options (list[str]): All ``key=value`` pairs that override the config, those included.
         cfg (Config): The config with the options.
         fingerprint (str): Hash of what decides a run but its seed.
-        parameters (float): Parameters of the tested model, in millions.
+        parameters (float): Parameters of the tested model, in millions; NaN if not counted.
     """
 
     config: Path
@@ -44,7 +45,7 @@ class Arm:
     options: list[str]
     cfg: Config = field(repr=False)
     fingerprint: str = field(repr=False)
-    parameters: float
+    parameters: float = math.nan
 
     @property
     def name(self) -> str:

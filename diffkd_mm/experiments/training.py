@@ -4,21 +4,21 @@ import os
 import subprocess
 import sys
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from pathlib import Path
 
 from diffkd_mm.errors import DistillationError
 
+from .launching import Launcher
 from .results import last_checkpoint, read_test, tested, validated_at_the_end
 from .runs import FINISHED, STARTED, FolderInUse, Run
 from .scalars import Progress, check_metric, last_step, read_scalars
 
-# Run before the tool, in its process: Linux is to end it with this process, however that ends.
+# Run before the command, in its process: Linux is to end it with this process, however that ends.
 _TIED = """
 import ctypes, os, signal, sys
 ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG, which a new program inherits
 if os.getppid() != int(sys.argv[1]):
     sys.exit('the process that started this one is gone')
-os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
+os.execv(sys.argv[2], sys.argv[2:])
 """
 
 
@@ -26,13 +26,13 @@ class Trainer:
     """Trains and tests runs, and tells how far they are.
 
     Args:
-        tools (Path): The folder of ``train.py`` and ``test.py``.
+        launcher (Launcher): What the commands are.
         metric (str): Metric of the validations.
-        threads (int): Threads of a training.
+        threads (int): Threads of a process.
     """
 
-    def __init__(self, tools: Path, metric: str, threads: int) -> None:
-        self.tools = tools
+    def __init__(self, launcher: Launcher, metric: str, threads: int) -> None:
+        self.launcher = launcher
         self.metric = metric
         self.threads = threads
         self.processes: list[subprocess.Popen] = []
@@ -92,8 +92,7 @@ class Trainer:
             run.write(FINISHED)
             return True
         run.write(STARTED)
-        command = [self.tools / 'train.py', run.arm.config, '--work-dir', run.folder, '--resume']
-        if not self._execute(run, label, command, lock):
+        if not self._execute(run, label, self.launcher.train(run), lock):
             return False
         if last_step(run.arm.cfg) is not None and not validated_at_the_end(run, self.metric):
             # The training had ended before, but not its validation, which is not resumed.
@@ -110,11 +109,10 @@ class Trainer:
             print(f'{label} {run.name}: FAILED, no checkpoint in {run.folder}', flush=True)
             return False
         print(f'{label} {run.name}: {split} split, {checkpoint.name}', flush=True)
-        folder = run.folder / split
-        command = [self.tools / 'test.py', run.arm.config, checkpoint, '--work-dir', folder]
-        if not self._execute(run, label, [*command, '--split', split], lock):
+        command = self.launcher.test(run, checkpoint, split)
+        if not self._execute(run, label, command, lock):
             return False
-        metrics = read_test(folder)
+        metrics = read_test(run.folder / split)
         check_metric([metrics], self.metric, f'the {split} split of {run.name}')
         if self.metric not in metrics:  # as where a detector finds nothing at all
             print(f'{label} {run.name}: FAILED, no {self.metric} on the {split} split', flush=True)
@@ -124,12 +122,12 @@ class Trainer:
         print(f'{label} {run.name}: {split} split: {value}', flush=True)
         return True
 
-    def _execute(self, run: Run, label: str, command: list[str | Path], lock: int) -> bool:
-        """Runs a tool to its end and tells what it logs. Returns whether it succeeded."""
-        command += ['--cfg-options', f'randomness.seed={run.seed}', *run.arm.options]
+    def _execute(self, run: Run, label: str, command: list[str], lock: int) -> bool:
+        """Runs a command to its end and tells what it logs. Returns whether it succeeded."""
         progress = Progress(run.folder, run.name, self.metric, run.arm.cfg)
         log = run.folder / 'train.log'
-        with log.open('a') as file, self._start(command, file, lock) as process:
+        env = self.launcher.environment(run)
+        with log.open('a') as file, self._start(command, env, file, lock) as process:
             ended = False
             while not ended:
                 ended = _ends_within(process, seconds=0.5)
@@ -145,14 +143,15 @@ class Trainer:
         print(f'{label} {run.name}: FAILED, see {log}\n{tail}', flush=True)
         return False
 
-    def _start(self, command: list[str | Path], log, lock: int) -> subprocess.Popen:
-        env = {**os.environ, 'OMP_NUM_THREADS': str(self.threads), 'PYTHONUNBUFFERED': '1'}
-        tied = ['-c', _TIED, os.getpid()] if sys.platform == 'linux' else []
+    def _start(self, command: list[str], env: dict, log, lock: int) -> subprocess.Popen:
+        common = dict(OMP_NUM_THREADS=str(self.threads), PYTHONUNBUFFERED='1')
+        is_linux = sys.platform == 'linux'
+        tied = [sys.executable, '-c', _TIED, str(os.getpid())] if is_linux else []
         process = subprocess.Popen(
-            [str(part) for part in (sys.executable, *tied, *command)],
+            [*tied, *command],
             stdout=log,
             stderr=subprocess.STDOUT,
-            env=env,
+            env={**os.environ, **common, **env},
             pass_fds=[lock],
         )
         self.processes.append(process)

@@ -65,7 +65,8 @@ class LossBalance(nn.Module):
             dict[str, Tensor]: The scaled ``loss_kd``, and its factor as ``balance``.
 
         Raises:
-            DistillationError: If gradients are asked for and none reaches the tap.
+            DistillationError: If gradients are asked for and none reaches the tap, or they cannot
+                be had behind reentrant activation checkpointing.
         """
         if self.training and not self._fixed:
             self._fixed = bool(self.measured >= self.iters)
@@ -93,10 +94,19 @@ def _gradient_norms(own: Tensor, loss_kd: Tensor, taps: Sequence[Tensor]) -> tup
             "balance has by='gradient', and all layers before the student's tap are frozen: no "
             "gradient reaches it. Set by='loss'."
         )
-    of_own, of_kd = (
-        torch.autograd.grad(loss, taps, retain_graph=True, allow_unused=True)
-        for loss in (own, loss_kd)
-    )
+    try:
+        of_own, of_kd = (
+            torch.autograd.grad(loss, taps, retain_graph=True, allow_unused=True)
+            for loss in (own, loss_kd)
+        )
+    except RuntimeError as error:
+        if 'checkpoint' not in str(error):
+            raise
+        raise DistillationError(
+            "balance has by='gradient', and there is activation checkpointing behind the student's "
+            'tap, in its reentrant form, which gives gradients to a full backward pass only. Set '
+            "by='loss', or with_cp=False in the student."
+        ) from error
     of_own = [x for x, y in zip(of_own, of_kd) if x is not None and y is not None]
     if not of_own:
         raise DistillationError(

@@ -1,9 +1,12 @@
 """A point's loss as a multiple of the student's own."""
 
+import math
+
 import pytest
 import tiny
 import torch
 from torch.multiprocessing import start_processes
+from torch.utils.checkpoint import checkpoint
 
 from diffkd_mm.distillers.balance import LossBalance
 from diffkd_mm.errors import DistillationError
@@ -51,6 +54,16 @@ class TestMeasuring:
         assert balance.measured == 0 and balance.factor == 1
         balance(*numbers(4, 2), [])
         assert balance.measured == 1 and balance.factor == 2
+
+    def test_reentrant_checkpoint_behind_the_tap_is_named(self):
+        tap = torch.ones(3, requires_grad=True)
+        own = checkpoint(torch.sin, tap * 1, use_reentrant=True).sum()
+        loss_kd = (2 * tap).sum()
+        with pytest.raises(DistillationError, match=r"balance.*checkpointing.*by='loss'"):
+            LossBalance(ratio=1, by='gradient')(own, loss_kd, [tap])
+        own = checkpoint(torch.sin, tap * 1, use_reentrant=False).sum()
+        out = LossBalance(ratio=1, by='gradient')(own, loss_kd, [tap])
+        assert out['balance'] == pytest.approx(math.cos(1) / 2)
 
     def test_norms_of_gradients_at_distilled_levels(self):
         taps = [torch.ones(3, requires_grad=True) for _ in range(3)]

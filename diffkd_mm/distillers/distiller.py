@@ -11,18 +11,20 @@ from mmengine.registry import MODELS as MMENGINE_MODELS
 from torch import Tensor, nn
 
 from ..errors import DistillationError
-from ..options import check_options
 from ..registry import MODELS
 from ..reparam import check_folded, fold
-from ..taps import outputs, record, record_regions, run_to_taps, runs_whole
+from ..taps import Record, outputs, record, record_regions
+from .finite import check_finite
 from .inheritance import inherit_tensors
 from .model_checks import check_points, guide_of
+from .point import DistillationPoint
 from .point_building import look_at_teacher, naming, plan_points
 from .preprocessing import Pixels, check_channels, convert_images, pixels_of_both
 from .reach import log_reach
 from .student_model import build_student, refuse_semi_supervised
 from .student_names import StudentNames
 from .teacher import FrozenTeacher
+from .teacher_runs import run_for_points
 
 
 @MODELS.register_module()
@@ -77,13 +79,8 @@ class Distiller(StudentNames, BaseModel):
         self.student = student_model
         self.teacher: FrozenTeacher | None = None
         if teacher is not None:
-            if not isinstance(teacher, dict) or not (
-                teacher.get('config') and teacher.get('checkpoint')
-            ):
-                raise DistillationError(f'teacher={teacher!r}: it needs a config and a checkpoint.')
-            check_options(teacher, FrozenTeacher, 'teacher')
-            self.teacher = FrozenTeacher(**teacher)
-        self._reach_is_logged = False
+            self.teacher = FrozenTeacher.from_options(teacher)
+        self._reach_is_logged: set[str] = set()
         self.inherit = [inherit] if isinstance(inherit, str) else inherit
         # Of student and teacher, once there is one.
         self._pixels: tuple[Pixels | None, Pixels | None] | None = None
@@ -237,36 +234,53 @@ class Distiller(StudentNames, BaseModel):
         """
         if not self._plans:
             return self.student(inputs, data_samples, mode='loss')
-        points = self.distillation.values()
-        extractors = list(
-            {point.options.regions for point in points if point.options.regions is not None}
-        )
+        weights = {name: point.weight() for name, point in self.distillation.items()}
+        points = {name: self.distillation[name] for name, weight in weights.items() if weight}
+        options = [point.options for point in points.values()]
+        extractors = list({x.regions for x in options if x.regions is not None})
         if not extractors:  # before the student, whose activations would be held meanwhile
-            teacher_records = self.run_teacher(inputs, data_samples)
+            teacher_records = self.run_teacher(inputs, data_samples, None, list(points))
         with (
-            record(self.student, [point.options.recorded for point in points]) as student_records,
+            record(self.student, [x.recorded for x in options]) as student_records,
             record_regions(self.student, extractors) as regions,
         ):
             losses = self.student(inputs, data_samples, mode='loss')
         own = None
-        if any(point.balance is not None for point in points):
+        if any(point.balance is not None for point in points.values()):
             own, _ = self.student.parse_losses(losses)
         if extractors:
-            teacher_records = self.run_teacher(inputs, data_samples, regions)
+            teacher_records = self.run_teacher(inputs, data_samples, regions, list(points))
         for name, point in self.distillation.items():
-            with naming(name):
-                options = point.options
-                recorded = student_records[options.recorded]
-                students = outputs(recorded, options.recorded, 'student')
-                teachers = outputs(teacher_records[options.teacher_tap], options.teacher, 'teacher')
-                guide = guide_of(point, self.teacher.model)
-                point_losses = point(students, teachers, data_samples, guide)
-                if point.balance is not None:
-                    point_losses |= point.balance(own, point_losses['loss_kd'], students)
+            if name in points:
+                recorded = student_records[point.options.recorded]
+                with naming(name):
+                    point_losses = self._compare(
+                        point, recorded, teacher_records[name], data_samples, own
+                    )
+                point_losses = point.weigh(point_losses, weights[name])
+            else:
+                point_losses = point.idle(inputs)
             losses.update({f'{name}.{key}': value for key, value in point_losses.items()})
-            if not self._reach_is_logged and torch.is_grad_enabled():
-                log_reach(self.student, point, students, point_losses)
-        self._reach_is_logged |= torch.is_grad_enabled()
+        return losses
+
+    def _compare(
+        self,
+        point: DistillationPoint,
+        student: Record,
+        teacher: Record,
+        data_samples: list,
+        own: Tensor | None,
+    ) -> dict[str, Tensor]:
+        """A point's losses, before its schedule; ``own`` is the sum of the student's."""
+        students = outputs(student, point.options.recorded, 'student')
+        teachers = outputs(teacher, point.options.teacher, 'teacher')
+        losses = point(students, teachers, data_samples, guide_of(point, self.teacher.model))
+        if point.balance is not None:
+            losses |= point.balance(own, losses['loss_kd'], students)
+        name = point.options.name
+        if name not in self._reach_is_logged and torch.is_grad_enabled():
+            self._reach_is_logged.add(name)
+            log_reach(self.student, point, students, losses)
         return losses
 
     @torch.no_grad()
@@ -275,7 +289,8 @@ class Distiller(StudentNames, BaseModel):
         inputs: Tensor,
         data_samples: list | None = None,
         regions: dict[str, list[Tensor]] | None = None,
-    ) -> dict:
+        points: Sequence[str] | None = None,
+    ) -> dict[str, Record]:
         """Runs the teacher as deep as its taps need.
 
         Args:
@@ -283,35 +298,21 @@ class Distiller(StudentNames, BaseModel):
             data_samples (list, optional): Data samples of the images.
             regions (dict, optional): The student's regions by the path of its RoI extractor, see
                 :func:`record_regions`. Without them, points that need some are left out.
+            points (Sequence[str], optional): Names of the points to run it for. Defaults to all.
 
         Returns:
-            dict: The record of every point's ``teacher_tap``.
+            dict[str, Record]: What the teacher's tap gave, by the point's name.
         """
+        chosen = {
+            name: self.distillation[name].options
+            for name in (self.distillation if points is None else points)
+            if regions is not None or self.distillation[name].options.regions is None
+        }
+        if not chosen:
+            return {}
         self.build_teacher()
         images = convert_images(inputs, data_samples, *self._pixels)
-        taps = [
-            point.options.teacher_tap
-            for point in self.distillation.values()
-            if point.options.regions is None or regions is not None
-        ]
-        try:
-            return run_to_taps(self.teacher.model, taps, images, data_samples, regions)
-        except (DistillationError, torch.OutOfMemoryError):
-            raise
-        except Exception as error:
-            points = [
-                f'point {name!r}: teacher tap {point.options.teacher!r}'
-                for name, point in self.distillation.items()
-                if point.options.regions is None
-                and runs_whole(self.teacher.model, [point.options.teacher])
-            ]
-            if not points:
-                raise
-            raise DistillationError(
-                f'{", ".join(points)}: the teacher, a {type(self.teacher.model).__name__}, cannot '
-                f'be run for it, neither as a whole nor for predicting: {type(error).__name__}: '
-                f'{error}'
-            ) from error
+        return run_for_points(self.teacher.model, chosen, images, data_samples, regions)
 
     def teacher_losses(self, inputs: Tensor, data_samples: list | None = None) -> dict[str, Tensor]:
         """The connectors' losses that need the teacher alone, for a warm start of the denoisers.
@@ -322,9 +323,7 @@ class Distiller(StudentNames, BaseModel):
         losses = {}
         for name, point in self.distillation.items():
             if point.connector is not None and point.options.regions is None:
-                tensors = outputs(
-                    records[point.options.teacher_tap], point.options.teacher, 'teacher'
-                )
+                tensors = outputs(records[name], point.options.teacher, 'teacher')
                 levels = point.select(tensors, 'teacher')
                 for key, value in point.connector.teacher_losses(levels).items():
                     losses[f'{name}.{key}'] = value
@@ -338,16 +337,7 @@ class Distiller(StudentNames, BaseModel):
                 the weights.
         """
         total, log_vars = self.student.parse_losses(losses)
-        if not torch.isfinite(total):
-            bad = ', '.join(f'{k}={v.item()}' for k, v in log_vars.items() if not v.isfinite())
-            spoilt = [name for name, p in self.named_parameters() if not p.isfinite().all()]
-            reason = 'training stops before this reaches the weights'
-            if spoilt:
-                reason = f'an earlier gradient made {spoilt[0]} so and {len(spoilt) - 1} others'
-            raise FloatingPointError(
-                f'{bad}: {reason}. Lower the learning rate or a loss weight, clip gradients, or '
-                'use bfloat16 or float32 in place of float16, and go on with --resume.'
-            )
+        check_finite(total, log_vars, self)
         return total, log_vars
 
     # Devices

@@ -5,12 +5,14 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
+from mmengine.dist import get_world_size
 from torch import Tensor, nn
 
 from ..options import build_part
 from .levels import LevelChoice
 from .point_checks import check_batch, check_is_number, check_levels
 from .point_options import PointOptions
+from .schedule import Schedule
 
 
 class DistillationPoint(nn.Module):
@@ -40,6 +42,11 @@ class DistillationPoint(nn.Module):
         if options.balance is not None:
             balance = {'type': 'LossBalance', **options.balance}
             self.balance = build_part(balance, f'point {options.name!r}, balance')
+        self.schedule = None
+        if options.schedule is not None:
+            where = f'point {options.name!r}, schedule'
+            self.schedule = Schedule.from_options(options.schedule, where)
+        self._logged = ['loss_kd']  # the names of its losses, as far as they are known
         wanted = inspect.signature(self.loss.forward).parameters
         self._loss_takes = [key for key in ('data_samples', 'level') if key in wanted]
 
@@ -142,6 +149,29 @@ class DistillationPoint(nn.Module):
             check_is_number(loss, self.loss)
             loss_kd += loss
         return {'loss_kd': loss_kd, **losses}
+
+    def weight(self) -> float:
+        """The factor that the point's losses have at this iteration, by its schedule."""
+        return 1.0 if self.schedule is None else self.schedule.now(self.options.name)
+
+    def weigh(self, losses: dict[str, Tensor], weight: float) -> dict[str, Tensor]:
+        """Multiplies what are losses by the schedule's factor, and adds that as ``weight``."""
+        if self.schedule is None:
+            return losses
+        self._logged = [key for key in losses if 'loss' in key]
+        losses = {k: weight * v if k in self._logged else v for k, v in losses.items()}
+        return {**losses, 'weight': torch.full_like(losses['loss_kd'].detach(), weight)}
+
+    def idle(self, like: Tensor) -> dict[str, Tensor]:
+        """The losses of a step whose factor is 0, for which nothing runs.
+
+        Args:
+            like (Tensor): A tensor on the losses' device.
+        """
+        zero = torch.zeros((), device=like.device)
+        if get_world_size() > 1:  # DDP waits for a gradient of every parameter
+            zero = zero + self._zero(())
+        return {**dict.fromkeys(self._logged, zero), 'weight': zero.detach()}
 
     def _has_one_value(self, students: Sequence[Tensor]) -> bool:
         """Whether batch norm would have a single value per channel, of which it makes nothing."""

@@ -49,6 +49,8 @@ class PointOptions:
             Defaults to None.
         balance (dict, optional): Options of :class:`LossBalance`, which finds the weight of
             ``loss_kd`` by the size of the student's own losses. Defaults to None.
+        schedule (dict, optional): Options of :class:`Schedule`, which says from when to when the
+            point's losses count. Defaults to None: always.
         drop_tokens (int | dict): How many tokens before those of the image's patches are left out
             on the sides with ``channels_last``: 1 for a class token, 2 for DeiT's with its
             distillation token; ``dict(student=1, teacher=2)`` where they differ. Defaults to 0.
@@ -74,6 +76,7 @@ class PointOptions:
     resize: bool = False
     channels_last: Literal['student', 'teacher', 'both'] | None = None
     balance: dict | None = None
+    schedule: dict | None = None
     drop_tokens: NonNegativeInt | dict = 0
     queries: Literal['index'] | None = None
 

@@ -13,6 +13,7 @@ from ..checkpoints import convert_published
 from ..checkpoints.reading import model_weights, read_checkpoint_file, trained_classes
 from ..configs import is_distillation, load_config, zoo_checkpoint
 from ..errors import DistillationError
+from ..options import check_options
 from ..reparam import check_folded
 
 
@@ -93,6 +94,20 @@ class FrozenTeacher:
         self.checkpoint = checkpoint
         self.trust_checkpoint = trust_checkpoint
         self.model: nn.Module | None = None
+
+    @classmethod
+    def from_options(cls, options: dict) -> 'FrozenTeacher':
+        """Reads a distiller's ``teacher``.
+
+        Raises:
+            DistillationError: If an option is unknown, missing or has a value it cannot have.
+        """
+        if not isinstance(options, dict) or not (
+            options.get('config') and options.get('checkpoint')
+        ):
+            raise DistillationError(f'teacher={options!r}: it needs a config and a checkpoint.')
+        check_options(options, cls, 'teacher')
+        return cls(**options)
 
     def model_config(self) -> dict:
         """The config of the model alone; of a distillation's config, that of its student."""

@@ -108,7 +108,7 @@ def test_teacher_sees_its_own_kind_of_images(teacher_checkpoint):
     records = model.run_teacher(**model.data_preprocessor(data, True))
     teacher = model.teacher.model
     expected = teacher.extract_feat(teacher.data_preprocessor(data, True)['inputs'])
-    for (feature, _), other in zip(records['neck', None], expected):
+    for (feature, _), other in zip(records['fpn'], expected):
         torch.testing.assert_close(feature, other, atol=1e-4, rtol=1e-4)
 
 

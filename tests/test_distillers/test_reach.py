@@ -81,7 +81,7 @@ def test_without_gradients_nothing_is_counted(lines):
     model, data, _ = step()
     lines.clear()
     copy = deepcopy(model)
-    copy._reach_is_logged = False
+    copy._reach_is_logged = set()
     with torch.no_grad():
         copy(**data, mode='loss')
     assert not lines

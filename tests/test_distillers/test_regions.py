@@ -55,12 +55,12 @@ def test_other_regions_have_a_loss():
     model.student.backbone.eval()
     run_teacher = model.run_teacher
 
-    def elsewhere(inputs, data_samples, regions):
+    def elsewhere(inputs, data_samples, regions, points):
         moved = {
             path: [rois + torch.tensor([0, 5, 5, 5, 5]) for rois in calls]
             for path, calls in regions.items()
         }
-        return run_teacher(inputs, data_samples, moved)
+        return run_teacher(inputs, data_samples, moved, points)
 
     model.run_teacher = elsewhere
     assert loss_of(model)['reg.loss_kd'] > 1e-6

@@ -27,6 +27,8 @@ OF_A_POINT = [
     ('strides', [[0], 0, -8, [8, -16], [8.0], '8'], 'an integer of at least 1'),
     ('regions', [True, 5, ['roi_head']], 'takes a string or None'),
     ('resize', ['False', 1, None, 'bilinear'], 'takes True or False'),
+    ('balance', [1.0, True, ['ratio']], 'takes a dict or None'),
+    ('schedule', [8, True, [0, 8]], 'takes a dict or None'),
     ('channels_last', [True, 'neither', 1], "takes 'student' or 'teacher' or 'both' or None"),
 ]
 OF_DIFFKD = [
@@ -45,6 +47,13 @@ OF_DIFFKD = [
     ('with_cp', ['False', 1], 'takes True or False'),
     ('loss_diff_weight', [-1, '1', None, float('nan'), float('inf'), True], 'a number of at least'),
     ('loss_ae_weight', [-0.5, [1.0]], 'takes a number of at least 0'),
+]
+OF_SCHEDULE = [
+    ('start', [-1, '2', None, True, float('inf')], 'takes a number of at least 0'),
+    ('stop', [0, -3, '8', [8]], 'takes a number above 0 or None'),
+    ('ramp_up', [-1, None, '1'], 'takes a number of at least 0'),
+    ('ramp_down', [-1, None, '1'], 'takes a number of at least 0'),
+    ('by_epoch', ['False', 1, None], 'takes True or False'),
 ]
 OF_CONV = [
     ('student_channels', ['4', 0, 4.0], 'an integer of at least 1'),
@@ -93,6 +102,8 @@ UNKNOWN = [
         dict(POINT, connector=dict(type='NoSuchConnector')),
         "no 'NoSuchConnector' is registered.*custom_imports",
     ),
+    (dict(POINT, schedule=dict(end=8)), "no option 'end'.*start, stop, ramp_up"),
+    (dict(POINT, schedule=dict(start=9, stop=8)), 'start=9.*do not fit before stop=8'),
     (dict(POINT, strides=[8], student_levels=[0]), 'by strides or by student_levels'),
     (dict(POINT, chain=CHAIN, strides=[8]), 'leave out student_levels, strides and regions'),
     (dict(POINT, chain=CHAIN, loss=dict(type='FGDLoss', channels=4)), 'modules per level'),
@@ -165,6 +176,8 @@ def rows() -> list[Row]:
     for name, table, cfg in (('diffkd', OF_DIFFKD, DIFFKD), ('conv', OF_CONV, CONV)):
         act = functools.partial(of_part, part='connector', cfg=cfg)
         found += rows_of(name, table, act, "point 'fpn', connector: ")
+    act = functools.partial(of_part, part='schedule', cfg={})
+    found += rows_of('schedule', OF_SCHEDULE, act, "point 'fpn', schedule: ")
     for loss, cfg, option, values, sentence in OF_LOSSES:
         act = functools.partial(of_part, part='loss', cfg=dict(cfg, type=loss))
         found += rows_of(loss, [(option, values, sentence)], act, "point 'fpn', loss: ")

@@ -56,8 +56,8 @@ def features_of(model: nn.Module, point_name: str, data: dict) -> dict[str, list
     point = model.distillation[point_name]
     data = model.data_preprocessor(data, False)
     inputs, data_samples = data['inputs'], data['data_samples']
-    records = model.run_teacher(inputs, data_samples)
-    teachers = outputs(records[point.options.teacher_tap], point.options.teacher, 'teacher')
+    records = model.run_teacher(inputs, data_samples, points=[point_name])
+    teachers = outputs(records[point_name], point.options.teacher, 'teacher')
     records = run_to_taps(model.student.eval(), [point.options.student_tap], inputs, data_samples)
     students = outputs(records[point.options.student_tap], point.options.student, 'student')
     refined, targets, _ = point.train().refine(students, teachers)

@@ -144,7 +144,8 @@ class Trainer:
         return False
 
     def _start(self, command: list[str], env: dict, log, lock: int) -> subprocess.Popen:
-        common = dict(OMP_NUM_THREADS=str(self.threads), PYTHONUNBUFFERED='1')
+        python = os.environ.get('PYTHON', sys.executable)  # for the launchers in tools/
+        common = dict(OMP_NUM_THREADS=str(self.threads), PYTHONUNBUFFERED='1', PYTHON=python)
         is_linux = sys.platform == 'linux'
         tied = [sys.executable, '-c', _TIED, str(os.getpid())] if is_linux else []
         process = subprocess.Popen(

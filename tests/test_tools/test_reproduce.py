@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pretended
@@ -151,7 +152,7 @@ def test_slurm(call, root, monkeypatch, capfd):
     (root / 'bin/srun').write_text(SRUN)
     (root / 'bin/srun').chmod(0o755)
     monkeypatch.setenv('PATH', f'{root}/bin:/usr/bin:/bin')
-    monkeypatch.setenv('PYTHON', shutil.which('python3') or 'python3')
+    monkeypatch.delenv('PYTHON', raising=False)  # the launchers are to take this process's
     monkeypatch.delenv('MASTER_PORT', raising=False)
     monkeypatch.setenv('GPUS_PER_NODE', '4')
     (root / 'configs/taught.py').write_text(f'{CONFIG}\nvalidation_fails = True')
@@ -164,6 +165,7 @@ def test_slurm(call, root, monkeypatch, capfd):
         '--partition=part --job-name=alone --gres=gpu:4 --ntasks=8 --ntasks-per-node=4' in asked[0]
     )
     assert len({line.split()[1] for line in asked}) == 2  # jobs on one node have ports of their own
+    assert f' {sys.executable} -u ' in asked[0]
     assert '--launcher slurm' in asked[0] and '| 70.00 / – | -4.20 |' in text
     # The training has ended; what is left is the validation that failed.
     text, _ = call('--run', '--slurm', 'part', '--only', 'taught')

@@ -11,6 +11,7 @@ BASE = {'errors', 'options', 'registry', 'configs', 'compat'}
 MAY_IMPORT = dict(
     experiments={'distillers'},
     analysis={'distillers', 'connectors', 'losses', 'taps'},
+    recipes={'analysis', 'distillers', 'taps'},
     hooks={'distillers', 'checkpoints', 'reparam'},
     distillers={'taps', 'reparam', 'checkpoints', 'diffusion'},
     connectors={'diffusion'},

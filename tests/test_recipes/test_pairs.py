@@ -1,0 +1,96 @@
+"""Any pair: what is chosen for it, and that what is written takes a step."""
+
+import models
+import pytest
+import tiny
+from mmengine.registry import init_default_scope
+
+from diffkd_mm.analysis.models import build_with_random_weights, random_batch
+from diffkd_mm.configs import load_config
+from diffkd_mm.recipes import NamedModel, config_text, recommend_for, survey
+
+
+@pytest.fixture(scope='module')
+def surveyed(tmp_path_factory):
+    """Looks at a model of the tests, once."""
+    folder = tmp_path_factory.mktemp('models')
+    known = {}
+
+    def look(name):
+        if name not in known:
+            path = models.write_model(name, folder)
+            known[name] = survey(NamedModel(str(path), None), 'student')
+        return known[name]
+
+    return look
+
+
+# Student, teacher, method; per point what is decisive in it; what is said of the rest.
+DETECTORS = [
+    ('retinanet', 'retinanet24', 'diffkd', dict(fpn='weight=5', reg='retina_reg'), ''),
+    ('retinanet', 'retinanet24', 'diffkd_attn', dict(fpn="attention='spatial'", reg=''), ''),
+    ('retinanet', 'gfl', 'diffkd', dict(fpn='strides=[8, 16, 32]'), 'heads differ'),
+    ('retinanet', 'faster', 'fitnet', dict(fpn='ConvConnector'), ''),
+    ('retinanet', 'deformable', 'diffkd', dict(fpn='strides=[8, 16, 32]'), 'per query'),
+    ('fcos', 'fcos', 'diffkd', dict(fpn=''), 'learned number for each level'),
+    ('fcos', 'retinanet', 'pkd', dict(fpn='ConvConnector'), ''),
+    ('gfl', 'gfl', 'cwd', dict(fpn='strides=[8, 16, 32, 64]'), ''),
+    ('atss', 'gfl', 'fgd', dict(fpn='FGDLoss'), ''),
+    ('faster', 'faster', 'diffkd', dict(fpn='', reg="regions='roi_head.bbox_roi_ex"), ''),
+    ('faster', 'cascade', 'diffkd', dict(fpn=''), 'numbers and the teacher'),
+    ('agnostic_faster', 'cascade', 'diffkd', dict(fpn='', reg='bbox_head.0.fc_reg'), ''),
+    ('cascade', 'agnostic_faster', 'diffkd', dict(fpn='', reg='bbox_roi_extractor.0'), ''),
+    ('faster', 'mask', 'fgd', dict(fpn='strides=[4, 8, 16, 32]'), ''),
+    ('faster', 'mask', 'kd', dict(logits='fc_cls'), ''),
+    ('mask', 'mask', 'diffkd', dict(fpn='', reg=''), ''),
+    ('reppoints', 'reppoints', 'diffkd', dict(fpn='weight=15', refine='', init=''), ''),
+    ('yolox', 'rtmdet', 'diffkd', dict(fpn=''), 'heads differ'),
+    ('yolof', 'fcos', 'diffkd', dict(fpn='strides=[32]'), 'heads differ'),
+    ('retinanet', 'resnet34', 'fitnet', dict(feature="teacher='backbone'"), ''),
+]
+SEGMENTORS = [
+    ('pspnet', 'deeplabv3', 'diffkd', dict(logits='DISTLoss'), ''),
+    ('segformer', 'fcn', 'diffkd', dict(logits='resize=True'), ''),
+    ('bisenetv1', 'ocrnet', 'cwd', dict(logits='decode_head.1.conv_seg'), ''),
+    ('semantic_fpn', 'fcn', 'kd', dict(logits='KLDivLoss'), ''),
+    ('fcn', 'pspnet', 'dist', dict(logits='DISTLoss'), ''),
+    ('fcn', 'fcn4', 'diffkd', dict(feature='levels='), 'has 19 classes and the teacher 4'),
+    ('fcn', 'resnet34', 'pkd', dict(feature='resize=True'), ''),
+]
+CLASSIFIERS = [
+    ('resnet18', 'resnet34', 'diffkd', dict(feature="student='backbone'", logits='head.fc'), ''),
+    ('imagenet18', 'imagenet34', 'diffkd', dict(feature='latent_channels=1024', logits=''), ''),
+    ('mobilenet', 'resnet34', 'kd', dict(logits='tau=4'), ''),
+    ('resnet18', 'vit', 'diffkd', dict(feature='drop_tokens=1', logits=''), ''),
+    ('vit', 'vit8', 'fitnet', dict(feature="channels_last='both'"), ''),
+    ('vit', 'deit', 'diffkd', dict(feature='drop_tokens=dict', logits=''), ''),
+    ('resnet18', 'swin', 'dist', dict(logits='beta=2'), ''),
+    ('swin', 'mobilenet', 'cwd', dict(feature=''), ''),
+    ('resnet18', 'resnet100', 'diffkd', dict(feature=''), '10 classes and the teacher 100'),
+]
+PAIRS = DETECTORS + SEGMENTORS + CLASSIFIERS
+
+
+@pytest.mark.parametrize(
+    ('student', 'teacher', 'method', 'points', 'unmatched'),
+    PAIRS,
+    ids=['-'.join(pair[:3]) for pair in PAIRS],
+)
+def test_written_config_takes_a_step(
+    surveyed, tmp_path, student, teacher, method, points, unmatched
+):
+    recipe = recommend_for(surveyed(student), surveyed(teacher), method, 'teacher.pth')
+    path = tmp_path / 'config.py'
+    path.write_text(config_text(recipe, tmp_path))
+    cfg = load_config(str(path))
+    written = path.read_text().split('points=')[1]
+    assert list(cfg.model.points) == list(points)
+    assert all(text in written for text in points.values()), written
+    assert unmatched in '\n'.join(recipe.unmatched)
+    assert bool(unmatched) == bool(recipe.unmatched), recipe.unmatched
+    init_default_scope(cfg.default_scope)
+    model = build_with_random_weights(cfg).train()
+    side = 64 if 'vit' in student + teacher or 'deit' in teacher else 128
+    batch = random_batch(model.student, 2, (side, side))
+    log = tiny.train_step(model, batch, lr=1e-5)
+    assert all(log[f'{name}.loss_kd'] > 0 for name in points)

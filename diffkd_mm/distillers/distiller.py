@@ -23,8 +23,8 @@ from .preprocessing import Pixels, check_channels, convert_images, pixels_of_bot
 from .reach import log_reach
 from .student_model import build_student, refuse_semi_supervised
 from .student_names import StudentNames
-from .teacher import FrozenTeacher
-from .teacher_runs import run_for_points
+from .teachers import read_teacher, run_for_points
+from .watching import LossWatch
 
 
 @MODELS.register_module()
@@ -48,6 +48,8 @@ class Distiller(StudentNames, BaseModel):
         branches (dict, optional): Options of :class:`~diffkd_mm.reparam.Surgery`: ``layers``,
             ``num_branches`` and ``noise``. These layers of the student are several in training and
             fold into one. They need no teacher and no point.
+        watch (bool): Warn in the log of a point whose loss does not fall, or outweighs the
+            student's own tenfold, see :class:`LossWatch`. Defaults to True.
         data_preprocessor (dict, optional): The student's, where a config keeps it outside of the
             model, as MMPretrain's do.
         pretrained (None): Set by MMSegmentation's ``init_model``, which means a segmentor.
@@ -66,6 +68,7 @@ class Distiller(StudentNames, BaseModel):
         points: dict | None = None,
         inherit: Sequence[str] | str = (),
         branches: dict | None = None,
+        watch: bool = True,
         data_preprocessor: dict | None = None,
         pretrained: None = None,
         train_cfg: None = None,
@@ -77,21 +80,12 @@ class Distiller(StudentNames, BaseModel):
         student_model = build_student(student, data_preprocessor, branches)
         super().__init__(data_preprocessor=student_model.data_preprocessor)
         self.student = student_model
-        self.teacher: FrozenTeacher | None = None
-        if teacher is not None:
-            self.teacher = FrozenTeacher.from_options(teacher)
+        self.teacher = read_teacher(teacher, points, inherit)
         self._reach_is_logged: set[str] = set()
+        self._watch = LossWatch() if watch else None
         self.inherit = [inherit] if isinstance(inherit, str) else inherit
         # Of student and teacher, once there is one.
         self._pixels: tuple[Pixels | None, Pixels | None] | None = None
-        if (points or inherit) and self.teacher is None:
-            raise DistillationError(
-                'points and inherit need a teacher: teacher=dict(config=…, checkpoint=…).'
-            )
-        if self.teacher is not None and not (points or inherit):
-            raise DistillationError(
-                'there is a teacher, but neither points nor inherit say what to learn from it.'
-            )
         self._plans = plan_points(student_model, points or {})
         self._teacher_error: Exception | None = None
         self.distillation = nn.ModuleDict()
@@ -245,6 +239,8 @@ class Distiller(StudentNames, BaseModel):
             record_regions(self.student, extractors) as regions,
         ):
             losses = self.student(inputs, data_samples, mode='loss')
+        if self._watch is not None:
+            self._watch.look([key for key in losses if 'loss' in key], points)
         own = None
         if any(point.balance is not None for point in points.values()):
             own, _ = self.student.parse_losses(losses)

@@ -46,7 +46,7 @@ class DistillationPoint(nn.Module):
         if options.schedule is not None:
             where = f'point {options.name!r}, schedule'
             self.schedule = Schedule.from_options(options.schedule, where)
-        self._logged = ['loss_kd']  # the names of its losses, as far as they are known
+        self.losses = ['loss_kd']  # their names, as far as they are known
         wanted = inspect.signature(self.loss.forward).parameters
         self._loss_takes = [key for key in ('data_samples', 'level') if key in wanted]
 
@@ -156,10 +156,10 @@ class DistillationPoint(nn.Module):
 
     def weigh(self, losses: dict[str, Tensor], weight: float) -> dict[str, Tensor]:
         """Multiplies what are losses by the schedule's factor, and adds that as ``weight``."""
+        self.losses = [key for key in losses if 'loss' in key]
         if self.schedule is None:
             return losses
-        self._logged = [key for key in losses if 'loss' in key]
-        losses = {k: weight * v if k in self._logged else v for k, v in losses.items()}
+        losses = {k: weight * v if k in self.losses else v for k, v in losses.items()}
         return {**losses, 'weight': torch.full_like(losses['loss_kd'].detach(), weight)}
 
     def idle(self, like: Tensor) -> dict[str, Tensor]:
@@ -171,7 +171,7 @@ class DistillationPoint(nn.Module):
         zero = torch.zeros((), device=like.device)
         if get_world_size() > 1:  # DDP waits for a gradient of every parameter
             zero = zero + self._zero(())
-        return {**dict.fromkeys(self._logged, zero), 'weight': zero.detach()}
+        return {**dict.fromkeys(self.losses, zero), 'weight': zero.detach()}
 
     def _has_one_value(self, students: Sequence[Tensor]) -> bool:
         """Whether batch norm would have a single value per channel, of which it makes nothing."""

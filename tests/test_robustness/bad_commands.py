@@ -22,6 +22,10 @@ CONFIGS = {
         MODEL + "custom_imports = dict(imports=['no_such_module'], allow_failed_imports=False)\n",
         'cannot load the config.*no_such_module',
     ),
+    'distiller-watch': (
+        "model = dict(type='diffkd_mm.Distiller', student={}, watch='no')\n",
+        "model: watch='no', but Distiller takes True or False",
+    ),
     'distiller-option': (
         "model = dict(type='diffkd_mm.Distiller', student={}, pionts={})\n",
         "model: Distiller has no option 'pionts'.*Did you mean 'points'",

@@ -1,6 +1,6 @@
-"""Running a teacher for the points that learn from it."""
+"""The teacher of a distiller: read from its config, and run for the points that learn from it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -8,6 +8,28 @@ from torch import Tensor, nn
 from ..errors import DistillationError
 from ..taps import Record, run_to_taps, runs_whole
 from .point_options import PointOptions
+from .teacher import FrozenTeacher
+
+
+def read_teacher(
+    teacher: dict | None, points: dict | None, inherit: Sequence[str] | str
+) -> FrozenTeacher | None:
+    """Reads a distiller's ``teacher``, if it has one.
+
+    Raises:
+        DistillationError: If an option is wrong, or there is one without the other: a teacher, and
+            something to learn from it.
+    """
+    read = None if teacher is None else FrozenTeacher.from_options(teacher)
+    if (points or inherit) and read is None:
+        raise DistillationError(
+            'points and inherit need a teacher: teacher=dict(config=…, checkpoint=…).'
+        )
+    if read is not None and not (points or inherit):
+        raise DistillationError(
+            'there is a teacher, but neither points nor inherit say what to learn from it.'
+        )
+    return read
 
 
 def run_for_points(

@@ -10,8 +10,8 @@ BASE = {'errors', 'options', 'registry', 'configs', 'compat'}
 # What each folder may import beside BASE and itself.
 MAY_IMPORT = dict(
     experiments={'distillers'},
-    analysis={'distillers', 'connectors', 'losses', 'taps'},
     recipes={'analysis', 'distillers', 'taps'},
+    analysis={'distillers', 'connectors', 'losses', 'taps', 'checkpoints'},
     hooks={'distillers', 'checkpoints', 'reparam'},
     distillers={'taps', 'reparam', 'checkpoints', 'diffusion'},
     connectors={'diffusion'},
@@ -19,6 +19,7 @@ MAY_IMPORT = dict(
     reparam={'taps'},
     models={'checkpoints'},
     losses=set(),
+    pictures=set(),
     taps=set(),
     diffusion=set(),
     checkpoints=set(),

@@ -1,1 +1,1 @@
-"""What a distillation costs: time, memory, parameters and multiply-adds, measured and printed."""
+"""What a distillation costs, and how far its features are from the teacher's: measured, printed."""

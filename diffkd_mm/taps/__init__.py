@@ -10,6 +10,7 @@ from .probing import (
     ProbeError,
     blank_image,
     image_channels,
+    left_as_found,
     probe,
 )
 from .recording import Record, Tap, not_called, outputs, record
@@ -28,6 +29,7 @@ __all__ = [
     'check_tap',
     'follow',
     'image_channels',
+    'left_as_found',
     'list_outputs',
     'not_called',
     'outputs',

@@ -34,6 +34,7 @@ CONFIGS = {
 READERS = {
     'train.py': [],
     'test.py': ['no.pth'],
+    'analysis_tools/feature_gap.py': ['no.pth'],
     'analysis_tools/visualize_features.py': ['no.pth'],
     'analysis_tools/get_flops.py': [],
     'analysis_tools/benchmark.py': [],

@@ -264,6 +264,7 @@ COMMANDS = {
         *('--work-dir', work, '--cfg-options', f'model.teacher.checkpoint={path}'),
     ),
     'test.py': lambda path, work: (path, '--work-dir', work),
+    'analysis_tools/feature_gap.py': lambda path, work: (path, '--out', work),
     'analysis_tools/visualize_features.py': lambda path, work: (path, '--out', work / 'x.png'),
 }
 
@@ -271,7 +272,7 @@ COMMANDS = {
 def rows_of_commands() -> list[Row]:
     def act(folder: Path, command: str, content: Callable[[str], bytes]) -> None:
         path = write(folder, content(str(folder / 'ran')))
-        distilled = 'teacher' in command or 'visualize' in command
+        distilled = any(x in command for x in ('teacher', 'visualize', 'gap'))
         run_tool(command.split()[0], config(distilled), *COMMANDS[command](path, folder))
 
     def bomb(ran: str) -> bytes:

@@ -1,0 +1,131 @@
+"""Looking at the features that a distiller's points compare, beside training."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..errors import DistillationError
+from ..taps import left_as_found, outputs, run_to_taps
+from .distiller import Distiller
+from .point import DistillationPoint
+from .preprocessing import Pixels
+
+Levels = list[Tensor]
+
+
+def points_to_look_at(model: Distiller, name: str | None = None) -> dict[str, DistillationPoint]:
+    """The points whose features an image alone gives: without regions of a RoI head, and chains.
+
+    Args:
+        model (Distiller): The distiller.
+        name (str, optional): The one that is wanted. Defaults to None, for all.
+
+    Raises:
+        DistillationError: If there is none, or none of this name.
+    """
+    points = {
+        key: point
+        for key, point in model.distillation.items()
+        if point.chain is None and point.options.regions is None
+    }
+    if not points or name not in (None, *points):
+        wanted = 'no point' if name is None else f'no point {name!r}'
+        raise DistillationError(
+            f'{wanted} to look at; those without regions and chain are: '
+            f'{", ".join(points) or "none"}.'
+        )
+    return points if name is None else {name: points[name]}
+
+
+@torch.no_grad()
+def tap_both(
+    model: Distiller, points: dict[str, DistillationPoint], data: dict
+) -> dict[str, tuple[Levels, Levels]]:
+    """What both taps of points give for a batch: student in evaluation mode, and teacher.
+
+    Args:
+        model (Distiller): The distiller, on its device. The student's mode is left at evaluation.
+        points (dict[str, DistillationPoint]): Points of :func:`points_to_look_at`.
+        data (dict): A batch of a data loader.
+
+    Returns:
+        dict[str, tuple]: Per point the tensors of the student's tap and of the teacher's.
+    """
+    data = model.data_preprocessor(data, False)
+    inputs, data_samples = data['inputs'], data['data_samples']
+    teacher = model.run_teacher(inputs, data_samples, points=list(points))
+    options = {name: point.options for name, point in points.items()}
+    taps = [x.student_tap for x in options.values()]
+    student = run_to_taps(model.student.eval(), taps, inputs, data_samples)
+    return {
+        name: (
+            outputs(student[x.student_tap], x.student, 'student'),
+            outputs(teacher[name], x.teacher, 'teacher'),
+        )
+        for name, x in options.items()
+    }
+
+
+@torch.no_grad()
+def features_of(
+    model: Distiller, points: dict[str, DistillationPoint], data: dict
+) -> dict[str, dict[str, Levels]]:
+    """Features of a batch by point and title, level by level. The model is left as it was found.
+
+    The connector runs in training mode, as the loss sees it: on the batch's own statistics.
+
+    Args:
+        model (Distiller): The distiller, on its device.
+        points (dict[str, DistillationPoint]): Points of :func:`points_to_look_at`.
+        data (dict): A batch of a data loader.
+
+    Returns:
+        dict: Per point ``'student'``, ``'refined student'`` if there is a connector, and
+        ``'teacher'``: tensors of shape (B, C, H, W) or (B, C), one per level.
+    """
+    found = {}
+    with left_as_found(model):
+        for name, taps in tap_both(model, points, data).items():
+            point = points[name].train()
+            refined, targets, _ = point.refine(*taps)
+            found[name] = {'student': point.select(taps[0], 'student')}
+            if point.connector is not None:
+                found[name]['refined student'] = refined
+            found[name]['teacher'] = targets
+    return found
+
+
+def images_of(model: Distiller, data: dict) -> list[np.ndarray]:
+    """The RGB images, (H, W, 3) of 8 bits, of a batch that was not preprocessed yet."""
+    # Loaded as BGR, which the model's data preprocessor turns round if it wants RGB; or as RGB.
+    order = -1 if Pixels.of(model.student.data_preprocessor).reversed else 1
+    return [
+        x.permute(1, 2, 0).clamp(0, 255).to(torch.uint8).cpu().numpy()[..., ::order]
+        for x in data['inputs']
+    ]
+
+
+@contextmanager
+def record_noise_weights(point: DistillationPoint) -> Iterator[dict[str, list[Tensor]]]:
+    """Records γ of the point's noise adapters while the context is open.
+
+    Yields:
+        dict: Per adapter, as ``'level 0'`` (``'all levels'`` where they share one), γ of shape
+        (B,) of every call; empty for a connector without adapters.
+    """
+    adapters = [x for name, x in point.named_modules() if name.endswith('.noise_adapter')]
+    names = [f'level {i}' for i in range(len(adapters))]
+    if len(adapters) == 1 and getattr(point.connector, 'num_levels', 1) > 1:
+        names = ['all levels']
+    found: dict[str, list[Tensor]] = {name: [] for name in names}
+    with ExitStack() as stack:
+        for name, adapter in zip(names, adapters):
+
+            def note(module: nn.Module, args: tuple, output: tuple, name: str = name) -> None:
+                found[name].append(output[1].detach())
+
+            stack.callback(adapter.register_forward_hook(note).remove)
+        yield found

@@ -1,18 +1,21 @@
 """What the command lines of the tools have in common: reading a config, starting and ending."""
 
 import argparse
+import os
+import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.dist import is_distributed
+from mmengine.dist import get_rank, is_distributed
 
 from .compat import own_config
 from .configs import load_config
 from .distillers import Distiller
-from .errors import DistillationError
+from .errors import DistillationError, first_line
 from .options import check_options
 
 
@@ -35,7 +38,9 @@ def launch_config(args: argparse.Namespace) -> Config:
         cfg.work_dir = args.work_dir
     elif not cfg.get('work_dir'):
         cfg.work_dir = str(Path('work_dirs') / Path(own_config(args.config)).stem)
-    if args.launcher == 'pytorch' and get_device() == 'cpu':
+    if args.launcher == 'slurm':
+        use_slurms_ranks()
+    if args.launcher in ('pytorch', 'slurm') and get_device() == 'cpu':
         distribute_on_cpu(cfg)
     return cfg
 
@@ -59,13 +64,48 @@ def command_config(path: str | Path, options: dict | None = None) -> Config:
 def distribute_on_cpu(cfg: Config) -> None:
     """Starts a gloo group and wraps the model without devices.
 
-    MMEngine would choose a GPU by the local rank in both places.
+    MMEngine would choose a GPU by the local rank in both places. ``env_cfg.dist_cfg.timeout``, in
+    seconds, is how long a process waits for the others; half an hour by default.
     """
-    torch.distributed.init_process_group('gloo')
+    seconds = ((cfg.get('env_cfg') or {}).get('dist_cfg') or {}).get('timeout', 1800)
+    torch.distributed.init_process_group('gloo', timeout=timedelta(seconds=seconds))
     wrapper = cfg.get('model_wrapper_cfg') or dict(
         broadcast_buffers=False, find_unused_parameters=cfg.get('find_unused_parameters', False)
     )
     cfg.model_wrapper_cfg = {'type': 'MMDistributedDataParallel', **wrapper, 'device_ids': None}
+
+
+def use_slurms_ranks() -> None:
+    """Gives PyTorch the ranks of Slurm's tasks, and each job a port of its own.
+
+    ``MASTER_ADDR`` and ``MASTER_PORT`` of the environment come first. MMEngine would take one port
+    for all jobs, of which two may share a node.
+    """
+    known = os.environ
+    known.update(
+        RANK=known['SLURM_PROCID'],
+        WORLD_SIZE=known['SLURM_NTASKS'],
+        LOCAL_RANK=known['SLURM_LOCALID'],
+    )
+    known.setdefault('MASTER_PORT', str(20000 + int(known['SLURM_JOB_ID']) % 10000))
+    if 'MASTER_ADDR' not in known:
+        command = ['scontrol', 'show', 'hostnames', known['SLURM_NODELIST']]
+        known['MASTER_ADDR'] = subprocess.check_output(command, text=True).split()[0]
+
+
+def explain_lost_processes(error: RuntimeError) -> None:
+    """Ends the tool with one sentence if the error is a broken connection to other processes.
+
+    Gloo has no exception of its own; NCCL ends the process without one.
+
+    Raises:
+        SystemExit: If it is one.
+    """
+    if 'gloo/transport' in str(error):
+        raise SystemExit(
+            f'rank {get_rank()} has lost the other processes: one of them failed, or its node is '
+            f'gone or too slow; its own log says more. ({first_line(error)})'
+        ) from error
 
 
 def type_name(registered: str | type) -> str:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import signal
+import time
 from pathlib import Path
 
 import torch
@@ -25,13 +26,14 @@ class NaNHook(Hook):
 
 @HOOKS.register_module()
 class KillHook(Hook):
-    """Kills the process in an iteration, unless the training is a resumed one."""
+    """Kills the process of a rank in an iteration, unless the training is a resumed one."""
 
-    def __init__(self, iteration: int) -> None:
+    def __init__(self, iteration: int, rank: int = 0) -> None:
         self.iteration = iteration
+        self.rank = rank
 
     def after_train_iter(self, runner, *args, **kwargs) -> None:
-        if runner.iter == self.iteration and not runner._resume:
+        if (runner.iter, runner.rank) == (self.iteration, self.rank) and not runner._resume:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -62,3 +64,32 @@ class CompareReplicasHook(Hook):
     def after_train(self, runner) -> None:
         self.report['end'] = self.digest(runner)
         (self.out / f'rank_{runner.rank}.json').write_text(json.dumps(self.report))
+
+
+@HOOKS.register_module()
+class FixedNoiseHook(Hook):
+    """DiffKD's noise is the same for every sample and step, and so is the timestep."""
+
+    def before_train(self, runner) -> None:
+        from diffkd_mm.connectors import diffkd
+
+        def noise(x: torch.Tensor) -> torch.Tensor:
+            generator = torch.Generator().manual_seed(x.size(1) * x.size(2))
+            return torch.randn(x[:1].shape, generator=generator).expand_as(x)
+
+        diffkd.gaussian_noise = noise
+        torch.randint = lambda high, size, **options: torch.full(size, high // 2, **options)
+
+
+@HOOKS.register_module()
+class WaitHook(Hook):
+    """Says that an iteration is reached, and gives time to see it."""
+
+    def __init__(self, iteration: int, seconds: float = 3) -> None:
+        self.iteration = iteration
+        self.seconds = seconds
+
+    def before_train_iter(self, runner, *args, **kwargs) -> None:
+        if runner.iter == self.iteration:
+            print(f'waiting in iteration {self.iteration}', flush=True)
+            time.sleep(self.seconds)

@@ -11,7 +11,8 @@ if [ -z "${PYTHON:-}" ]; then
     fi
 fi
 
-# torchrun_tool GPUS TOOL ARGUMENTS...: one process per GPU, on this node of NNODES.
+# torchrun_tool GPUS TOOL ARGUMENTS...: one process per GPU, on this node of NNODES. With MAX_RESTARTS=n, all
+# are started anew, n times, when one of them fails: give train.py --resume. See docs/clusters.md.
 torchrun_tool() {
     case $1 in
     *[!0-9]* | 0* | '')
@@ -19,12 +20,21 @@ torchrun_tool() {
         exit 2
         ;;
     esac
-    exec "$PYTHON" -m torch.distributed.run \
-        --nnodes="${NNODES:-1}" \
-        --node-rank="${NODE_RANK:-0}" \
-        --nproc-per-node="$1" \
-        --master-addr="${MASTER_ADDR:-127.0.0.1}" \
-        --master-port="${PORT:-29500}" \
+    local rank=${NODE_RANK:-0} address=${MASTER_ADDR:-127.0.0.1} port=${PORT:-29500} meeting host=false
+    if [ "${MAX_RESTARTS:-0}" = 0 ]; then
+        meeting=(--node-rank="$rank" --master-addr="$address" --master-port="$port")
+    else
+        # Nodes of fixed ranks never learn that another one starts anew.
+        [ "$rank" != 0 ] || host=true
+        meeting=(--max-restarts="$MAX_RESTARTS" --rdzv-backend=c10d --rdzv-id=diffkd_mm
+            --rdzv-endpoint="$address:$port"
+            --rdzv-conf="is_host=$host,join_timeout=${JOIN_TIMEOUT:-600}")
+        # The agents' own store is shared by attempts, which each agent counts for itself.
+        export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1
+        # Where the others find this node; its name unless it is given.
+        [ -z "${LOCAL_ADDR:-}" ] || meeting+=(--local-addr="$LOCAL_ADDR")
+    fi
+    exec "$PYTHON" -m torch.distributed.run --nnodes="${NNODES:-1}" --nproc-per-node="$1" "${meeting[@]}" \
         "$TOOLS/$2" "${@:3}" --launcher pytorch
 }
 

@@ -12,7 +12,7 @@ from diffkd_mm.checkpoints.reading import read_all_safely
 from diffkd_mm.checkpoints.storage import has_checkpoints
 from diffkd_mm.errors import DistillationError
 from diffkd_mm.hooks import RefuseUnfoldedHook
-from diffkd_mm.launch import end_process_group, launch_config, type_name
+from diffkd_mm.launch import end_process_group, explain_lost_processes, launch_config, type_name
 
 
 def parse_args() -> argparse.Namespace:
@@ -100,6 +100,9 @@ def main() -> None:
     except (DistillationError, FloatingPointError) as error:
         # The message says what to change; a traceback would bury it.
         raise SystemExit(f'{type(error).__name__}: {error}') from error
+    except RuntimeError as error:
+        explain_lost_processes(error)
+        raise
     end_process_group()
 
 

@@ -4,10 +4,10 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
-
 from diffkd_mm.checkpoints.reading import model_weights, read_checkpoint_file
 from diffkd_mm.errors import DistillationError
+
+from .publishing import publish
 
 
 def convert_file(
@@ -39,10 +39,9 @@ def convert_file(
     try:
         loaded = read_checkpoint_file(args.checkpoint, trust=args.trust)
         converted = convert(model_weights(loaded, args.checkpoint), args.checkpoint)
+        meta = {field: getattr(converted, field) for field in fields}
+        meta['converted_from'] = Path(args.checkpoint).name
+        publish(dict(meta=meta, state_dict=converted.state_dict), args.out, keep_name=True)
     except DistillationError as error:
         raise SystemExit(f'{tool}: {error}') from error
-    meta = {field: getattr(converted, field) for field in fields}
-    meta['converted_from'] = Path(args.checkpoint).name
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(dict(meta=meta, state_dict=converted.state_dict), args.out)
     return converted, args.out

@@ -37,22 +37,11 @@ class AtomicBackend(LocalBackend):
         Raises:
             DistillationError: If it cannot be written; what was there before is unchanged.
         """
-        path = Path(filepath)
-        partial = path.with_name(path.name + '.partial')
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with partial.open('wb') as file:
-                file.write(obj)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
-            _sync_folder(path.parent)
-        except OSError as error:
-            partial.unlink(missing_ok=True)
-            raise DistillationError(
-                f'{str(path)!r} could not be written: {error.strerror or error}. The checkpoints '
-                'before it are untouched: make room and go on with --resume.'
-            ) from error
+        write_whole(
+            Path(filepath),
+            obj,
+            'The checkpoints before it are untouched: make room and go on with --resume.',
+        )
 
     def remove(self, filepath: str | Path) -> None:
         """Notes a file for :meth:`remove_outdated`."""
@@ -71,6 +60,36 @@ class AtomicBackend(LocalBackend):
 
 
 register_backend(ATOMIC, AtomicBackend, force=True)
+
+
+def write_whole(path: Path, content: bytes, advice: str) -> None:
+    """Writes a file whole or not at all: beside its place, synchronised with the disk, renamed.
+
+    Args:
+        path (Path): Its path; the folder is made if need be.
+        content (bytes): Its content.
+        advice (str): What to do where it fails, a sentence for the message.
+
+    Raises:
+        DistillationError: If it cannot be written; what was there before is unchanged.
+    """
+    partial = path.with_name(path.name + '.partial')
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open('wb') as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        try:
+            partial.unlink(missing_ok=True)
+        except OSError:  # its folder is none
+            pass
+        raise DistillationError(
+            f'{str(path)!r} could not be written: {error.strerror or error}. {advice}'
+        ) from error
 
 
 def _sync_folder(folder: Path) -> None:

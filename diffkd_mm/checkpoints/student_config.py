@@ -15,7 +15,7 @@ _FOR_INFERENCE = (
 )
 
 
-def student_config(checkpoint: dict) -> str | None:
+def student_config(checkpoint: dict) -> Config | None:
     """The config by which stock inference tools run the student of a training checkpoint.
 
     A config is a program; the text is read as what MMEngine writes, literals and ``dict(…)``, and
@@ -25,8 +25,8 @@ def student_config(checkpoint: dict) -> str | None:
         checkpoint (dict): A checkpoint that MMEngine wrote, of a distillation or a plain model.
 
     Returns:
-        str: Model, test data and visualizer; None if there is no config or it is none of MMEngine's
-        making.
+        Config: Model, test data and visualizer; None if there is no config or it is none of
+        MMEngine's making.
     """
     text = checkpoint.get('meta', {}).get('cfg')
     try:
@@ -50,7 +50,7 @@ def student_config(checkpoint: dict) -> str | None:
         imports['imports'] = [name for name in imports['imports'] if name != 'diffkd_mm']
     if imports is not None and imports['imports']:
         cfg['custom_imports'] = imports
-    return Config(cfg).pretty_text
+    return Config(cfg)
 
 
 def _value(node: ast.AST) -> Any:

@@ -84,9 +84,13 @@ def test_folded_student_predicts_as_the_branches(trained):
     folder, cfg = trained
     work = folder / 'whole'
     export = tool(
-        TOOLS / 'model_converters/export_student.py', work / 'epoch_2.pth', folder / 'student.pth'
+        TOOLS / 'model_converters/export_student.py',
+        work / 'epoch_2.pth',
+        folder / 'student.pth',
+        '--keep-name',
     )
     assert export.returncode == 0, export.stderr
+    assert 'verified: it fits the' in export.stdout
     unfolded = predictions(cfg, work / 'epoch_2.pth', 'unfolded')
     by_tool = torch.load(folder / 'student.pth', weights_only=True)['state_dict']
     by_hook = torch.load(work / 'student.pth', weights_only=True)['state_dict']

@@ -86,7 +86,7 @@ class TestOwnTools:
 
     def test_a_tool_has_its_own_command_line(self, tmp_path):
         done = run(tmp_path, '-m', 'diffkd_mm', 'export', '--help')
-        assert 'usage: export_student.py [-h] [--trust] checkpoint out' in done.stdout
+        assert 'usage: export_student.py [-h]' in done.stdout
 
     def test_a_launcher_runs_this_python(self, tmp_path):
         done = run(tmp_path, '-m', 'diffkd_mm', 'dist_train', 'CONFIG', 'two')

@@ -86,7 +86,7 @@ class TestTraining:
         """The exported file, in the plain student's config: bit-equal predictions."""
         config, work_dir = trained
         export = TOOLS / 'model_converters/export_student.py'
-        python(export, work_dir / 'epoch_2.pth', tmp_path / 'student.pth')
+        python(export, work_dir / 'epoch_2.pth', tmp_path / 'student.pth', '--keep-name')
         assert not any(
             'distillation' in k for k in torch.load(tmp_path / 'student.pth')['state_dict']
         )

@@ -23,11 +23,12 @@ OMP_NUM_THREADS ?= 2
 OMP_WAIT_POLICY ?= passive
 export OMP_NUM_THREADS OMP_WAIT_POLICY
 
-.PHONY: help install demo test lint format hashes clean
+.PHONY: help install demo test docs lint format hashes clean
 
 help:
 	@echo 'make demo      train and compare the small detectors (SEEDS="0 1 2" for three seeds)'
 	@echo 'make test      lint and run the tests'
+	@echo 'make docs      build the documentation site in docs/_build/html and check its links'
 	@echo 'make install   install everything into $(VENV); the two above do so when needed'
 	@echo 'make lint      ruff check and ruff format --check'
 	@echo 'make format    let ruff fix and format the code'
@@ -50,6 +51,11 @@ demo: install
 test: lint
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(JOBS) --dist loadfile
 
+docs: install
+	$(RUN) -m pip install -q -r requirements/docs.txt -c requirements/constraints.txt
+	$(RUN) -m sphinx -W --keep-going -q -c docs -d docs/_build/doctrees . docs/_build/html
+	$(RUN) docs/check_links.py docs/_build/html
+
 lint: install
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
@@ -63,5 +69,5 @@ hashes:
 		--custom-compile-command 'make hashes' -q -o requirements/hashes.txt requirements/constraints.txt
 
 clean:
-	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .coverage
+	rm -rf build dist docs/_build *.egg-info .pytest_cache .ruff_cache .coverage
 	find . -path './$(VENV)' -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

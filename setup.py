@@ -73,5 +73,5 @@ setup(
     # which installs under the same import names, on top of it. No version is asked for, so that
     # an installed torch stays.
     install_requires=requirements('runtime'),
-    extras_require={'onedl': requirements('onedl'), 'tests': requirements('tests')},
+    extras_require={name: requirements(name) for name in ('onedl', 'tests', 'docs')},
 )

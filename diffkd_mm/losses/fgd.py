@@ -116,7 +116,7 @@ class FGDLoss(nn.Module):
 
     - α·Σ M·S·A^S·A^C·(refined − target)²: foreground, where M·S is 1 / (cells of the box),
     - β·Σ (1 − M)·S·A^S·A^C·(refined − target)²: background, where S is 1 / (cells without box),
-    - γ·(Σ |A^S − A^S_student| + Σ |A^C − A^C_student|): attention,
+    - ``γ·(Σ |A^S − A^S_student| + Σ |A^C − A^C_student|)``: attention,
     - λ·Σ (R_teacher(target) − R_student(refined))²: relations between positions.
 
     A^S and A^C are the spatial and channel attention of the target, without gradient. Every R is

@@ -10,7 +10,7 @@ from ..registry import MODELS
 
 
 def spatial_attention(feature: Tensor, tau: float = 0.5) -> Tensor:
-    """Spatial attention H·W·softmax(mean_c |F| / τ) (FGD, Yang et al. 2022, Sec. 3.1).
+    """Spatial attention ``H·W·softmax(mean_c |F| / τ)`` (FGD, Yang et al. 2022, Sec. 3.1).
 
     Args:
         feature (Tensor): Feature of shape (B, C, H, W).
@@ -25,7 +25,7 @@ def spatial_attention(feature: Tensor, tau: float = 0.5) -> Tensor:
 
 
 def channel_attention(feature: Tensor, tau: float = 0.5) -> Tensor:
-    """Channel attention C·softmax(mean_{hw} |F| / τ) (FGD, Sec. 3.1).
+    """Channel attention ``C·softmax(mean_hw |F| / τ)`` (FGD, Sec. 3.1).
 
     Args:
         feature (Tensor): Feature of shape (B, C, H, W).

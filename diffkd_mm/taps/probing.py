@@ -55,7 +55,7 @@ def image_channels(model: nn.Module) -> int:
 def blank_image(
     model: nn.Module, shape: tuple[int, int], batch_size: int = 1
 ) -> tuple[Tensor, list[BaseDataElement]]:
-    """Preprocessed images of zeros, (B, C, *shape), on the model's device, and data samples."""
+    """Preprocessed images of zeros, ``(B, C, *shape)``, on the model's device, and data samples."""
     sizes = dict.fromkeys(('img_shape', 'ori_shape', 'pad_shape', 'batch_input_shape'), shape)
     samples = [
         BaseDataElement(metainfo=dict(sizes, scale_factor=(1.0, 1.0))) for _ in range(batch_size)

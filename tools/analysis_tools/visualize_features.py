@@ -4,7 +4,8 @@
 
 Of feature maps the saliency of student, refined (denoised) student and teacher beside the image
 (DiffKD, Fig. 2 and 7); of a classifier's logits the scores of the teacher's top classes (Fig. 6).
-With --noise-weight the histogram of the noise adapter's γ (Fig. 5) instead.
+With --noise-weight the histogram of the noise adapter's γ (Fig. 5) instead. During a training,
+diffkd_mm.PicturesHook draws the same.
 """
 
 import argparse

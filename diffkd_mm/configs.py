@@ -81,11 +81,12 @@ def _override(cfg: Config, options: dict) -> None:
         import_modules_from_strings(**cfg.custom_imports)
 
 
-def zoo_checkpoint(config: str | dict) -> str:
+def zoo_checkpoint(config: str | dict, where: str = 'teacher') -> str:
     """URL of the weights that the metafile of an installed package lists for a config.
 
     Args:
         config (str): Config as ``'package::path'``.
+        where (str): What to call the place in the message. Defaults to ``'teacher'``.
 
     Returns:
         str: The URL.
@@ -95,18 +96,18 @@ def zoo_checkpoint(config: str | dict) -> str:
     """
     if not isinstance(config, str) or '::' not in config:
         raise DistillationError(
-            "teacher: checkpoint='zoo' needs a config of an installed package, such as "
+            f"{where}: checkpoint='zoo' needs a config of an installed package, such as "
             "'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'; give the path or URL of the "
             'checkpoint instead.'
         )
-    load_config(config)  # first: asked for a missing package, the hub would install it
+    load_config(config, where)  # first: asked for a missing package, the hub would install it
     try:
         weights = get_config(config, pretrained=True).get('model_path')
     except AssertionError:
         weights = None
     if not weights:
         raise DistillationError(
-            f'teacher: the metafile of {config.split("::")[0]} lists no weights for {config!r}; '
+            f'{where}: the metafile of {config.split("::")[0]} lists no weights for {config!r}; '
             'give the path or URL of the checkpoint.'
         )
     return weights

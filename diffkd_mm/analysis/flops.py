@@ -180,20 +180,19 @@ def count_connector(
 
 @torch.no_grad()
 def count_distillation(distiller: Distiller, shape: tuple[int, int]) -> dict[str, Count]:
-    """Counts the connectors of a distiller that has its teacher, see :func:`count_connector`."""
+    """Counts the connectors of a distiller that has its teachers, see :func:`count_connector`."""
     points = {n: p for n, p in distiller.distillation.items() if p.connector is not None}
     image, samples = blank_image(distiller.student, shape)
-    chosen = [point for point in points.values() if point.options.regions is None]
-    teacher = distiller.teacher.model
+    chosen = {n: p.options for n, p in points.items() if p.options.regions is None}
+    # Of a layer in branches all branches, each of which a step sends through the connector.
+    taps = {name: Tap(options.recorded) for name, options in chosen.items()}
     with _countable():
-        # Of a layer in branches all branches, each of which a step sends through the connector.
-        taps = {p.options.name: Tap(p.options.recorded) for p in chosen}
         students = run_to_taps(distiller.student, list(taps.values()), image, samples)
-        teachers = run_to_taps(teacher, [p.options.teacher_tap for p in chosen], image, samples)
+        teachers = distiller.run_teacher(image, samples, points=list(chosen))
     counts = {}
     for name, point in points.items():
-        if point.options.regions is None:
-            tensors = students[taps[name]], teachers[point.options.teacher_tap]
+        if name in chosen:
+            tensors = students[taps[name]], teachers[name]
             counts |= count_connector(point, *([x for x, _ in side] for side in tensors))
         else:
             counts[name] = Count(num_params(point.connector), None, None)
@@ -208,8 +207,8 @@ def count_config(cfg: Config, shape: tuple[int, int]) -> dict[str, Count]:
         shape (tuple[int, int]): Height and width of the input in pixels.
 
     Returns:
-        dict[str, Count]: ``student``, ``teacher`` and the points of a distillation; of a plain
-        config ``model``.
+        dict[str, Count]: ``student``, ``teacher`` (of several ``teacher.<name>``) and the points of
+        a distillation; of a plain config ``model``.
 
     Raises:
         DistillationError: If a model cannot be run on an image alone.
@@ -220,8 +219,13 @@ def count_config(cfg: Config, shape: tuple[int, int]) -> dict[str, Count]:
     parts: list[Callable] = [lambda x: dict(model=count_model(x, shape))]
     if isinstance(on_meta, Distiller):
         parts = [lambda x: dict(student=count_model(x.student, shape))]
-        if on_meta.teacher is not None:
-            parts.append(lambda x: dict(teacher=count_model(x.teacher.model, shape)))
+        for name, teacher in on_meta.teachers.items():
+            parts.append(
+                lambda x, name=name, label=teacher.label: {
+                    label: count_model(x.teachers[name].model, shape)
+                }
+            )
+        if on_meta.teachers:
             parts.append(lambda x: count_distillation(x, shape))
     counts = {}
     for part in parts:

@@ -7,30 +7,32 @@ from torch import nn
 
 from diffkd_mm.configs import is_distillation
 from diffkd_mm.distillers import Distiller
-from diffkd_mm.distillers.teacher import FrozenTeacher
+from diffkd_mm.distillers.teacher import FrozenTeacher, label
+from diffkd_mm.distillers.teachers import teacher_options
 from diffkd_mm.errors import DistillationError
 
 
 def build_with_random_weights(cfg: Config) -> nn.Module:
-    """Builds a config's model, and the teacher of a distiller."""
+    """Builds a config's model, and the teachers of a distiller."""
     if cfg.get('data_preprocessor') and cfg.model.get('data_preprocessor') is None:
         cfg.model.data_preprocessor = cfg.data_preprocessor  # as the runner does
     model = MODELS.build(cfg.model)
-    if isinstance(model, Distiller) and model.teacher is not None:
-        model.use_teacher(MODELS.build(model.teacher.model_config()))
+    if isinstance(model, Distiller):
+        for name, teacher in model.teachers.items():
+            model.use_teacher(MODELS.build(teacher.model_config()), name)
     return model
 
 
 def build_each_model(cfg: Config) -> dict[str, nn.Module]:
     """Builds ``student`` and ``teacher`` of a config, of a plain one ``model``, points unlooked at.
 
-    Weights are random.
+    Several teachers are ``teacher.<name>``. Weights are random.
     """
     configs = dict(model=cfg.to_dict())
     if is_distillation(cfg.model):
         configs = dict(student=cfg.to_dict())
-        if cfg.model.get('teacher'):
-            configs['teacher'] = cfg.model.teacher.config
+        for name, options in teacher_options(cfg.model.get('teacher') or None).items():
+            configs[label(name)] = options['config']
     return {
         name: MODELS.build(FrozenTeacher(config, '').model_config())
         for name, config in configs.items()

@@ -144,7 +144,7 @@ def measure_overhead(cfg: Config, on: Conditions, points: bool = False) -> dict:
 
 
 def measure_teacher(cfg: Config, on: Conditions) -> dict:
-    """The teacher as a step runs it and its whole forward pass, in turns, and the whole step.
+    """The teachers as a step runs them and their whole forward pass, in turns, and the whole step.
 
     The whole pass is MMEngine's ``mode='tensor'``: of a two-stage detector with its proposals, of a
     cascade with all its stages.
@@ -160,7 +160,8 @@ def measure_teacher(cfg: Config, on: Conditions) -> dict:
     def whole() -> float:
         start = phases.now()
         with torch.autocast(on.device, torch.bfloat16, enabled=on.amp):
-            distiller.teacher.model(**data, mode='tensor')
+            for teacher in distiller.teachers.values():
+                teacher.model(**data, mode='tensor')
         return phases.now() - start
 
     step()

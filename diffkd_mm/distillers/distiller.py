@@ -19,11 +19,11 @@ from .inheritance import inherit_tensors
 from .model_checks import check_points, guide_of
 from .point import DistillationPoint
 from .point_building import look_at_teacher, naming, plan_points
-from .preprocessing import Pixels, check_channels, convert_images, pixels_of_both
-from .reach import log_reach
-from .student_model import build_student, refuse_semi_supervised
+from .reach import ReachLog
+from .student_model import build_student
 from .student_names import StudentNames
-from .teachers import read_teacher, run_for_points
+from .teacher import ONLY, FrozenTeacher
+from .teachers import Teachers
 from .watching import LossWatch
 
 
@@ -41,10 +41,12 @@ class Distiller(StudentNames, BaseModel):
         student (dict): Config of the student, any model of MMDetection, MMSegmentation or
             MMPretrain.
         teacher (dict, optional): Options of :class:`FrozenTeacher`: ``config``, ``checkpoint`` and
-            ``trust_checkpoint``. May be left out if there are no points.
+            ``trust_checkpoint``; or a dict of several teachers' options by their names, of which
+            each point says its own by ``teacher_name``. May be left out if there are no points.
         points (dict, optional): Options of a point, see :class:`PointOptions`, by the point's name.
-        inherit (Sequence[str] | str): Parts of the student, such as ``['neck', 'bbox_head']``,
-            that are initialised from the teacher's where names and shapes agree. Defaults to none.
+        inherit (Sequence[str] | str | dict): Parts of the student, such as
+            ``['neck', 'bbox_head']``, that are initialised from the teacher's where names and
+            shapes agree; of several teachers, parts by a teacher's name. Defaults to none.
         branches (dict, optional): Options of :class:`~diffkd_mm.reparam.Surgery`: ``layers``,
             ``num_branches`` and ``noise``. These layers of the student are several in training and
             fold into one. They need no teacher and no point.
@@ -66,7 +68,7 @@ class Distiller(StudentNames, BaseModel):
         student: dict,
         teacher: dict | None = None,
         points: dict | None = None,
-        inherit: Sequence[str] | str = (),
+        inherit: Sequence[str] | str | dict = (),
         branches: dict | None = None,
         watch: bool = True,
         data_preprocessor: dict | None = None,
@@ -80,14 +82,15 @@ class Distiller(StudentNames, BaseModel):
         student_model = build_student(student, data_preprocessor, branches)
         super().__init__(data_preprocessor=student_model.data_preprocessor)
         self.student = student_model
-        self.teacher = read_teacher(teacher, points, inherit)
-        self._reach_is_logged: set[str] = set()
+        self.teachers = Teachers(teacher, points, inherit)
+        self.inherit = self.teachers.parts_to_inherit(inherit)
+        self._reach = ReachLog()
         self._watch = LossWatch() if watch else None
-        self.inherit = [inherit] if isinstance(inherit, str) else inherit
-        # Of student and teacher, once there is one.
-        self._pixels: tuple[Pixels | None, Pixels | None] | None = None
         self._plans = plan_points(student_model, points or {})
-        self._teacher_error: Exception | None = None
+        groups = self.teachers.group({name: x.options for name, x in self._plans.items()})
+        self.teachers.check_all_teach(groups, self.inherit)
+        self._taught = {k: {x: self._plans[x] for x in group} for k, group in groups.items()}
+        self._teacher_errors: dict[str, Exception] = {}
         self.distillation = nn.ModuleDict()
         self._build_first_points()
         self.give_student_its_names()
@@ -99,25 +102,27 @@ class Distiller(StudentNames, BaseModel):
         return fold(self.student)
 
     def _build_first_points(self) -> None:
-        """Builds the points; if some ask for the teacher's channels, with a look at the teacher.
+        """Builds the points; if some ask for a teacher's channels, with a look at that teacher.
 
         That takes its config alone, no weights. Testing needs no teacher: where there is no such
         config, these points are left out, and the reason is told when training begins.
         """
         levels = {}
-        if any(plan.options.asks_teacher for plan in self._plans.values()):
+        for name, teacher in self.teachers.items():
+            if not any(x.options.asks_teacher for x in self._taught[name].values()):
+                continue
             try:
                 # Weights that are drawn here must not change those that the student is given.
                 with torch.random.fork_rng([]):
-                    teacher = MMENGINE_MODELS.build(self.teacher.model_config())
-                levels = look_at_teacher(self._plans, teacher)
+                    model = MMENGINE_MODELS.build(teacher.model_config())
+                levels |= look_at_teacher(self._taught[name], model)
             except Exception as error:
-                self._teacher_error = error
+                self._teacher_errors[name] = error
         self._build_points(levels)
-        if self._left_out:
+        for name, error in self._teacher_errors.items():
             print_log(
-                f'points {", ".join(self._left_out)} are left out, which does for testing: the '
-                f'teacher could not be looked at ({self._teacher_error})',
+                f'points {", ".join(self._left_out(name))} are left out, which does for testing: '
+                f'the {self.teachers[name].label} could not be looked at ({error})',
                 logger='current',
                 level=logging.WARNING,
             )
@@ -132,10 +137,9 @@ class Distiller(StudentNames, BaseModel):
             {name: points[name] for name in self._plans if name in points}
         )
 
-    @property
-    def _left_out(self) -> list[str]:
-        """The points that cannot be built without the teacher."""
-        return [name for name in self._plans if name not in self.distillation]
+    def _left_out(self, teacher: str) -> list[str]:
+        """The points that cannot be built without a teacher."""
+        return [name for name in self._taught[teacher] if name not in self.distillation]
 
     def init_weights(self) -> None:
         """Initialises the student as its config says, then builds and loads the teacher.
@@ -147,42 +151,46 @@ class Distiller(StudentNames, BaseModel):
         # The averaged copy in a semi-supervised detector is frozen and needs none.
         if any(parameter.requires_grad for parameter in self.student.parameters()):
             self.build_teacher()
-        if self.inherit and self.teacher.model is not None:
-            inherit_tensors(self.student, self.teacher.model, self.inherit)
+        for name, parts in self.inherit.items():
+            if self.teachers[name].model is not None:
+                inherit_tensors(self.student, self.teachers[name].model, parts)
+
+    @property
+    def teacher(self) -> FrozenTeacher | None:
+        """The only teacher, if there is one; several are in ``teachers`` by their names."""
+        return self.teachers.only
 
     def build_teacher(self) -> None:
-        """Builds and loads the teacher, once, and checks it against points and student.
+        """Builds and loads each teacher, once, and checks it against its points and the student.
 
         Raises:
             DistillationError: If teacher, checkpoint and points do not fit together.
         """
-        if self.teacher is None or self._pixels is not None:
-            return
-        if self._left_out:  # too late for optimizer and DDP
-            raise DistillationError(
-                f'points {", ".join(self._left_out)}: {self._teacher_error}'
-            ) from self._teacher_error
-        if self.distillation or self.inherit:
+        for name, teacher in self.teachers.items():
+            if self.teachers.is_taken(name):
+                continue
+            if left_out := self._left_out(name):  # too late for optimizer and DDP
+                error = self._teacher_errors[name]
+                raise DistillationError(f'points {", ".join(left_out)}: {error}') from error
             device = next(self.student.parameters()).device
             # A copy of this distiller may have built the teacher that they share.
-            self.use_teacher(self.teacher.model or self.teacher.build(device))
+            self.use_teacher(teacher.model or teacher.build(device), name)
 
-    def use_teacher(self, model: nn.Module) -> None:
-        """Takes a model as the teacher and checks it against points and student.
+    def use_teacher(self, model: nn.Module, name: str = ONLY) -> None:
+        """Takes a model as a teacher and checks it against its points and the student.
 
         Args:
             model (nn.Module): The teacher with its weights, on the student's device.
+            name (str): Which of several it is. Defaults to the only one.
 
         Raises:
             DistillationError: If a point does not fit.
         """
-        refuse_semi_supervised(model, 'teacher')
-        self.teacher.model = model.eval().requires_grad_(False)
-        if self._left_out:
-            self._build_points(look_at_teacher(self._plans, model))
-        check_channels(self.student, model)
-        self._pixels = pixels_of_both(self.student.data_preprocessor, model.data_preprocessor)
-        check_points(self.distillation, self.student, model)
+        self.teachers.take(name, model, self.student)
+        if self._left_out(name):
+            self._build_points(look_at_teacher(self._taught[name], model))
+        points = {key: self.distillation[key] for key in self._taught[name]}
+        check_points(points, self.student, model)
 
     def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
         """Passes over the tensors of points that are left out for want of a teacher.
@@ -193,7 +201,7 @@ class Distiller(StudentNames, BaseModel):
         own = (key.removeprefix(prefix) for key in state_dict if key.startswith(prefix))
         check_folded(own, self, 'the checkpoint')
         points = f'{prefix}distillation.'
-        if self._left_out or not self._plans:
+        if len(self.distillation) < len(self._plans) or not self._plans:
             for key in [x for x in state_dict if x.startswith(points)]:
                 if key.removeprefix(points).split('.')[0] not in self.distillation:
                     del state_dict[key]
@@ -270,13 +278,12 @@ class Distiller(StudentNames, BaseModel):
         """A point's losses, before its schedule; ``own`` is the sum of the student's."""
         students = outputs(student, point.options.recorded, 'student')
         teachers = outputs(teacher, point.options.teacher, 'teacher')
-        losses = point(students, teachers, data_samples, guide_of(point, self.teacher.model))
+        losses = point(
+            students, teachers, data_samples, guide_of(point, self.teachers.of(point.options).model)
+        )
         if point.balance is not None:
             losses |= point.balance(own, losses['loss_kd'], students)
-        name = point.options.name
-        if name not in self._reach_is_logged and torch.is_grad_enabled():
-            self._reach_is_logged.add(name)
-            log_reach(self.student, point, students, losses)
+        self._reach.look(self.student, point, students, losses)
         return losses
 
     @torch.no_grad()
@@ -287,14 +294,14 @@ class Distiller(StudentNames, BaseModel):
         regions: dict[str, list[Tensor]] | None = None,
         points: Sequence[str] | None = None,
     ) -> dict[str, Record]:
-        """Runs the teacher as deep as its taps need.
+        """Runs each teacher as deep as its taps need.
 
         Args:
             inputs (Tensor): Images of shape (B, 3, H, W), as the student's preprocessor made them.
             data_samples (list, optional): Data samples of the images.
             regions (dict, optional): The student's regions by the path of its RoI extractor, see
                 :func:`record_regions`. Without them, points that need some are left out.
-            points (Sequence[str], optional): Names of the points to run it for. Defaults to all.
+            points (Sequence[str], optional): Names of the points to run them for. Defaults to all.
 
         Returns:
             dict[str, Record]: What the teacher's tap gave, by the point's name.
@@ -307,8 +314,7 @@ class Distiller(StudentNames, BaseModel):
         if not chosen:
             return {}
         self.build_teacher()
-        images = convert_images(inputs, data_samples, *self._pixels)
-        return run_for_points(self.teacher.model, chosen, images, data_samples, regions)
+        return self.teachers.run(chosen, inputs, data_samples, regions)
 
     def teacher_losses(self, inputs: Tensor, data_samples: list | None = None) -> dict[str, Tensor]:
         """The connectors' losses that need the teacher alone, for a warm start of the denoisers.
@@ -339,6 +345,6 @@ class Distiller(StudentNames, BaseModel):
     # Devices
 
     def _apply(self, fn, *args):
-        if self.teacher is not None:
-            self.teacher.apply(fn)
+        for teacher in self.teachers.values():
+            teacher.apply(fn)
         return super()._apply(fn, *args)

@@ -1,5 +1,7 @@
 """Points are checked against student and teacher before the first step."""
 
+from collections.abc import Mapping
+
 from torch import nn
 
 from ..errors import DistillationError
@@ -15,13 +17,15 @@ def guide_of(point: DistillationPoint, teacher: nn.Module) -> nn.Module | None:
     return teacher.get_submodule(path) if path else None
 
 
-def check_points(points: nn.ModuleDict, student: nn.Module, teacher: nn.Module) -> None:
+def check_points(
+    points: Mapping[str, DistillationPoint], student: nn.Module, teacher: nn.Module
+) -> None:
     """Looks for the teacher's taps and compares both models' levels on blank images.
 
     Levels that are chosen by strides are found by the way.
 
     Args:
-        points (nn.ModuleDict): Points by their names.
+        points (Mapping): The teacher's points by their names.
         student (nn.Module): The student.
         teacher (nn.Module): The teacher.
 

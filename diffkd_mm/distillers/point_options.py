@@ -58,6 +58,8 @@ class PointOptions:
             MaskFormers are compared query by query. Without a correspondence, such as that of a
             student that inherits the teacher's queries, this means nothing, so the default, None,
             refuses them.
+        teacher_name (str, optional): Which of several teachers is tapped. Defaults to None: the
+            only one.
 
     Raises:
         DistillationError: If an option has a value that it cannot have.
@@ -79,6 +81,7 @@ class PointOptions:
     schedule: dict | None = None
     drop_tokens: NonNegativeInt | dict = 0
     queries: Literal['index'] | None = None
+    teacher_name: str | None = None
 
     def __post_init__(self) -> None:
         where = f'point {self.name!r}'

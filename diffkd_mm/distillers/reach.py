@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 
+import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
@@ -33,20 +34,38 @@ def reached_tensors(losses: Iterable[Tensor]) -> tuple[set[int], bool]:
     return leaves, hides_some
 
 
-def log_reach(
+class ReachLog:
+    """Logs, once per point, how many of the student's parameters its losses reach."""
+
+    def __init__(self) -> None:
+        self._logged: set[str] = set()
+
+    def look(
+        self,
+        student: nn.Module,
+        point: DistillationPoint,
+        tensors: Sequence[Tensor],
+        losses: Mapping[str, Tensor],
+    ) -> None:
+        """Logs it in the first step with gradients, and warns where there are none.
+
+        Args:
+            student (nn.Module): The student.
+            point (DistillationPoint): The point.
+            tensors (Sequence[Tensor]): All tensors of its student tap, from a training step.
+            losses (Mapping[str, Tensor]): What the point made of them.
+        """
+        if point.options.name not in self._logged and torch.is_grad_enabled():
+            self._logged.add(point.options.name)
+            _log_reach(student, point, tensors, losses)
+
+
+def _log_reach(
     student: nn.Module,
     point: DistillationPoint,
     tensors: Sequence[Tensor],
     losses: Mapping[str, Tensor],
 ) -> None:
-    """Logs how many of the student's parameters a point's losses reach, and warns where none.
-
-    Args:
-        student (nn.Module): The student.
-        point (DistillationPoint): The point.
-        tensors (Sequence[Tensor]): All tensors of its student tap, from a training step.
-        losses (Mapping[str, Tensor]): What the point made of them.
-    """
     trained = [id(p) for p in student.parameters() if p.requires_grad]
     leaves, hides_some = reached_tensors(losses.values())
     number = sum(parameter in leaves for parameter in trained)

@@ -16,8 +16,16 @@ from ..errors import DistillationError
 from ..options import check_options
 from ..reparam import check_folded
 
+# The name of a teacher that has none, because there is no other.
+ONLY = 'teacher'
 
-def _compare_classes(teacher: list[str] | None) -> None:
+
+def label(name: str) -> str:
+    """What a teacher of a name is called in messages and tables."""
+    return name if name == ONLY else f'{ONLY}.{name}'
+
+
+def _compare_classes(teacher: list[str] | None, label: str) -> None:
     """Warns if the teacher's classes are not those of the data, as far as both are known."""
     # A runner tells its visualizer what the training data are, and no model. Without a visualizer
     # `get_current_instance` would fail without releasing its lock.
@@ -32,7 +40,7 @@ def _compare_classes(teacher: list[str] | None) -> None:
     ]
     number = f'{len(teacher)} classes and the data {len(data)}'
     print_log(
-        'teacher: it was trained on other classes than those of the training data: '
+        f'{label}: it was trained on other classes than those of the training data: '
         f'{differences[0] if differences else "it has " + number}. Features do not mind; scores '
         'would be compared with those of another class.',
         logger='current',
@@ -53,7 +61,7 @@ def _surplus_blocks(expected: Iterable[str], unexpected: Iterable[str]) -> list[
     return [x for x in found if x not in entries and x.rpartition('.')[0] in containers]
 
 
-def _check_values(model: nn.Module, checkpoint: str) -> None:
+def _check_values(model: nn.Module, checkpoint: str, label: str) -> None:
     """Refuses weights that nothing was learned in, for which the learning rate would be blamed.
 
     Raises:
@@ -68,11 +76,11 @@ def _check_values(model: nn.Module, checkpoint: str) -> None:
     ]
     if bad:
         raise DistillationError(
-            f'teacher: {checkpoint!r} holds NaN or infinite numbers in {len(bad)} tensors, e.g. '
+            f'{label}: {checkpoint!r} holds NaN or infinite numbers in {len(bad)} tensors, e.g. '
             f'{bad[0]}. Take one that was written before its training diverged.'
         )
     if not any(value.any() for value in parameters.values() if value.dim() > 1):
-        raise DistillationError(f'teacher: all weights in {checkpoint!r} are zero.')
+        raise DistillationError(f'{label}: all weights in {checkpoint!r} are zero.')
 
 
 class FrozenTeacher:
@@ -87,17 +95,26 @@ class FrozenTeacher:
             the config's package lists. Those that :func:`~diffkd_mm.checkpoints.convert_published`
             knows are converted while they are loaded.
         trust_checkpoint (bool): Allow a checkpoint that can run code. Defaults to False.
+        name (str): Its name among several teachers, which is no option. Defaults to ``'teacher'``,
+            for the only one.
     """
 
-    def __init__(self, config: str | dict, checkpoint: str, trust_checkpoint: bool = False) -> None:
+    def __init__(
+        self,
+        config: str | dict,
+        checkpoint: str,
+        trust_checkpoint: bool = False,
+        name: str = ONLY,
+    ) -> None:
         self.config = config
         self.checkpoint = checkpoint
         self.trust_checkpoint = trust_checkpoint
+        self.name = name
         self.model: nn.Module | None = None
 
     @classmethod
-    def from_options(cls, options: dict) -> 'FrozenTeacher':
-        """Reads a distiller's ``teacher``.
+    def from_options(cls, options: dict, name: str = ONLY) -> 'FrozenTeacher':
+        """Reads a distiller's ``teacher``, or one of several.
 
         Raises:
             DistillationError: If an option is unknown, missing or has a value it cannot have.
@@ -105,13 +122,20 @@ class FrozenTeacher:
         if not isinstance(options, dict) or not (
             options.get('config') and options.get('checkpoint')
         ):
-            raise DistillationError(f'teacher={options!r}: it needs a config and a checkpoint.')
-        check_options(options, cls, 'teacher')
-        return cls(**options)
+            raise DistillationError(
+                f'{label(name)}={options!r}: it needs a config and a checkpoint.'
+            )
+        check_options(options, cls, label(name))
+        return cls(**options, name=name)
+
+    @property
+    def label(self) -> str:
+        """What it is called in messages and tables: ``teacher``, or ``teacher.<name>``."""
+        return label(self.name)
 
     def model_config(self) -> dict:
         """The config of the model alone; of a distillation's config, that of its student."""
-        cfg = load_config(self.config)
+        cfg = load_config(self.config, self.label)
         model_cfg = dict(cfg.model)
         if is_distillation(model_cfg):
             model_cfg = dict(model_cfg['student'])
@@ -130,7 +154,7 @@ class FrozenTeacher:
         model = MMENGINE_MODELS.build(self.model_config())
         checkpoint = self.checkpoint
         if checkpoint == 'zoo':
-            checkpoint = zoo_checkpoint(self.config)
+            checkpoint = zoo_checkpoint(self.config, self.label)
         try:
             loaded = read_checkpoint_file(checkpoint, self.trust_checkpoint)
             weights = model_weights(loaded, checkpoint)
@@ -138,10 +162,10 @@ class FrozenTeacher:
             if hasattr(model, 'backbone'):  # others, such as timm's, keep their own names
                 weights = convert_published(weights, checkpoint, model.backbone)
         except DistillationError as error:
-            raise DistillationError(f'teacher: {error}') from error
+            raise DistillationError(f'{self.label}: {error}') from error
         self._load(model, weights, checkpoint)
-        _check_values(model, checkpoint)
-        _compare_classes(trained_classes(loaded))
+        _check_values(model, checkpoint, self.label)
+        _compare_classes(trained_classes(loaded), self.label)
         self.model = model.eval().requires_grad_(False).to(device)
         return self.model
 
@@ -155,7 +179,7 @@ class FrozenTeacher:
                 f'Error(s) in loading state_dict for {type(model).__name__}:'
             )
             raise DistillationError(
-                f'teacher: {checkpoint!r} does not fit {self._name()}: '
+                f'{self.label}: {checkpoint!r} does not fit {self._name()}: '
                 f'{reason.strip().splitlines()[0]}'
             ) from error
         # While it loads, a model may translate old names, so ours is not the list; drop indices
@@ -168,19 +192,19 @@ class FrozenTeacher:
         ]
         if missing:
             raise DistillationError(
-                f'teacher: {checkpoint!r} does not fit {self._name()}: {len(missing)} of '
+                f'{self.label}: {checkpoint!r} does not fit {self._name()}: {len(missing)} of '
                 f'{len(expected)} tensors are missing, e.g. {", ".join(missing[:3])}.'
             )
         part = 'backbone.' if hasattr(model, 'backbone') else ''
         surplus = [x for x in result.unexpected_keys if x.startswith(part)]
         if deeper := _surplus_blocks(expected, surplus):
             raise DistillationError(
-                f'teacher: {checkpoint!r} does not fit {self._name()}: it is of a deeper network, '
-                f'with {deeper[0]}.'
+                f'{self.label}: {checkpoint!r} does not fit {self._name()}: it is of a deeper '
+                f'network, with {deeper[0]}.'
             )
         if result.unexpected_keys:
             print_log(
-                f'teacher: {checkpoint!r} has {len(result.unexpected_keys)} tensors that its '
+                f'{self.label}: {checkpoint!r} has {len(result.unexpected_keys)} tensors that its '
                 f'config does not use, e.g. {", ".join(result.unexpected_keys[:3])}.',
                 logger='current',
             )

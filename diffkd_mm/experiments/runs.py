@@ -18,6 +18,7 @@ from mmengine.config import Config, DictAction
 from mmengine.registry import MODELS, init_default_scope
 
 from diffkd_mm.configs import load_config, read_config
+from diffkd_mm.distillers.teachers import teacher_options
 from diffkd_mm.errors import DistillationError
 
 FINISHED, STARTED, LOCK = 'finished.json', 'started.json', '.lock'
@@ -155,10 +156,13 @@ def resolve(config: Path, options: list[str]) -> Config:
 def fingerprint(cfg: Config) -> str:
     """Hash of what decides a run but its seed: the config, the teacher's, and loaded weights."""
     digest = hashlib.sha256(cfg.pretty_text.encode())
-    teacher = cfg.get('model', {}).get('teacher') or {}
-    if 'config' in teacher:
-        digest.update(load_config(teacher['config']).pretty_text.encode())
-    for checkpoint in (teacher.get('checkpoint'), cfg.get('load_from')):
+    model = cfg.get('model') or {}
+    teachers = teacher_options(model.get('teacher') or None).values()
+    teachers = [x for x in teachers if isinstance(x, dict)]
+    for teacher in teachers:
+        if 'config' in teacher:
+            digest.update(load_config(teacher['config']).pretty_text.encode())
+    for checkpoint in (*(x.get('checkpoint') for x in teachers), cfg.get('load_from')):
         if checkpoint and Path(checkpoint).is_file():
             digest.update(hashlib.sha256(Path(checkpoint).read_bytes()).digest())
     return digest.hexdigest()

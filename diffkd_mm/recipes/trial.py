@@ -105,8 +105,9 @@ def try_step(
     distiller, random = _build(cfg, read_weights)
     distiller.to(device).train()
     if shape is None:
+        teachers = [teacher.model for teacher in distiller.teachers.values()]
         shape = next(
-            (x for x in sizes_to_try(distiller.student, distiller.teacher.model) if min(x) >= 256),
+            (x for x in sizes_to_try(distiller.student, *teachers) if min(x) >= 256),
             (256, 256),
         )
     batch = random_batch(distiller.student, batch_size, shape)
@@ -151,7 +152,8 @@ def _build(cfg: Config, read_weights: bool) -> tuple[Distiller, list[str]]:
     except Exception as error:  # whatever a download may end with
         random.append(f'the student has random weights ({first_line(error)})')
     try:
-        distiller.use_teacher(distiller.teacher.build(torch.device('cpu')))
+        for name, teacher in distiller.teachers.items():
+            distiller.use_teacher(teacher.build(torch.device('cpu')), name)
     except (DistillationError, OSError) as error:
         random.append(f'the teacher has random weights ({first_line(error)})')
     return distiller, random
@@ -159,6 +161,6 @@ def _build(cfg: Config, read_weights: bool) -> tuple[Distiller, list[str]]:
 
 def _with_random_weights(cfg: Config) -> Distiller:
     distiller = build_with_random_weights(cfg)
-    if not isinstance(distiller, Distiller) or distiller.teacher is None:
+    if not isinstance(distiller, Distiller) or not distiller.teachers:
         raise DistillationError('the config is not that of a distillation.')
     return distiller

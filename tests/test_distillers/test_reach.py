@@ -7,7 +7,7 @@ import tiny
 import torch
 
 from diffkd_mm.connectors import ConvConnector
-from diffkd_mm.distillers.reach import reached_tensors
+from diffkd_mm.distillers.reach import ReachLog, reached_tensors
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def test_without_gradients_nothing_is_counted(lines):
     model, data, _ = step()
     lines.clear()
     copy = deepcopy(model)
-    copy._reach_is_logged = set()
+    copy._reach = ReachLog()
     with torch.no_grad():
         copy(**data, mode='loss')
     assert not lines

@@ -28,6 +28,7 @@ OF_A_POINT = [
     ('regions', [True, 5, ['roi_head']], 'takes a string or None'),
     ('resize', ['False', 1, None, 'bilinear'], 'takes True or False'),
     ('balance', [1.0, True, ['ratio']], 'takes a dict or None'),
+    ('teacher_name', [1, True, ['big'], {}], 'takes a string or None'),
     ('schedule', [8, True, [0, 8]], 'takes a dict or None'),
     ('channels_last', [True, 'neither', 1], "takes 'student' or 'teacher' or 'both' or None"),
 ]
@@ -123,6 +124,13 @@ HOOK = [
     ('interval', [0, 2.5], 'takes an integer of at least 1'),
 ]
 TEACHER = dict(config='mmdet::none.py', checkpoint='none.pth')
+TWO = dict(big=TEACHER, wide=TEACHER)
+
+
+def named(teacher: str) -> dict:
+    return dict(p=dict(POINT, teacher_name=teacher))
+
+
 DISTILLERS = {
     'points-list': (dict(points=[POINT]), 'points must be a dict'),
     'points-string': (dict(points='fpn'), 'points must be a dict'),
@@ -140,6 +148,30 @@ DISTILLERS = {
     ),
     'teacher-trust': (dict(teacher=dict(TEACHER, trust_checkpoint='no')), 'takes True or False'),
     'teacher-option': (dict(teacher=dict(TEACHER, trust=True)), "no option 'trust'.*trust_checkp"),
+    'teacher-name': (dict(points=named('big')), "no teacher of the name 'big'; there is a single"),
+    'teachers-name': (dict(teacher=TWO, points=named('gib')), 'the teachers are big, wide'),
+    'teachers-no-name': (
+        dict(teacher=TWO, points=dict(p=POINT)),
+        'say by teacher_name which teacher it learns from; the teachers are big, wide',
+    ),
+    'teachers-idle': (dict(teacher=TWO, points=named('big')), 'teacher.wide: nothing is learned'),
+    'teachers-incomplete': (
+        dict(teacher=dict(TWO, wide=dict(config='a')), points=named('big')),
+        'teacher.wide=.*needs a config and a checkpoint',
+    ),
+    'teachers-option': (
+        dict(teacher=dict(TWO, wide=dict(TEACHER, trust=True)), points=named('big')),
+        "teacher.wide: .*no option 'trust'",
+    ),
+    'teachers-identifier': (
+        dict(teacher={'two words': TEACHER}, points=named('two words')),
+        'must be an identifier',
+    ),
+    'teachers-inherit': (dict(teacher=TWO, inherit=['neck']), r'of which teacher.*big=\['),
+    'teachers-inherit-name': (
+        dict(teacher=TWO, inherit=dict(gib=['neck'])),
+        "inherit: there is no teacher of the name 'gib'; the teachers are big, wide",
+    ),
     'tap-unknown': (dict(points=dict(p=dict(POINT, student='nek'))), "no module 'nek'.*neck"),
     'tap-empty': (dict(points=dict(p=dict(POINT, student=''))), 'no module'),
     'regions-unknown': (dict(points=dict(p=dict(POINT, regions='roi'))), "no module 'roi'"),

@@ -120,8 +120,8 @@ def test_teacher(config, tmp_path, monkeypatch, capsys, slow):
     """The numbers are those of what they are named after."""
     use_teacher = Distiller.use_teacher
 
-    def slow_teacher(self, model):
-        use_teacher(self, model)
+    def slow_teacher(self, model, name):
+        use_teacher(self, model, name)
         model.forward = slow(8.0, model.forward)
         self.student.forward = slow(3.0, self.student.forward)
 

@@ -306,14 +306,12 @@ class Distiller(StudentNames, BaseModel):
         Returns:
             dict[str, Record]: What the teacher's tap gave, by the point's name.
         """
+        self.build_teacher()
         chosen = {
             name: self.distillation[name].options
             for name in (self.distillation if points is None else points)
             if regions is not None or self.distillation[name].options.regions is None
         }
-        if not chosen:
-            return {}
-        self.build_teacher()
         return self.teachers.run(chosen, inputs, data_samples, regions)
 
     def teacher_losses(self, inputs: Tensor, data_samples: list | None = None) -> dict[str, Tensor]:

@@ -1,6 +1,7 @@
 """Pairing what a student and a teacher output: features, class scores, boxes."""
 
 import math
+import re
 from typing import NamedTuple
 
 from ..errors import DistillationError
@@ -162,7 +163,7 @@ def _spatial(side: Survey) -> Output | None:
     backbone = side.output('backbone')
     if maps(backbone) or _tokens(backbone):
         return backbone
-    blocks = [x for x in side.outputs if x.path.startswith('backbone.') and x.path.count('.') == 2]
+    blocks = [x for x in side.outputs if re.fullmatch(r'backbone\.\w+\.\d+', x.path)]
     return next((x for x in reversed(blocks) if _tokens(x)), None)
 
 
@@ -171,7 +172,7 @@ def _tokens(output: Output | None) -> bool:
     if output is None or len(output.shapes) != 1:
         return False
     (shape,) = output.shapes
-    return len(shape) == 3 and shape[0] == 1 and prefix_tokens(shape) is not None
+    return len(shape) == 3 and shape[0] == 1 and prefix_tokens(output) is not None
 
 
 def _pair_spatial(student: Output, teacher: Output, task: str, max_stride: int | None) -> Pair:
@@ -184,15 +185,13 @@ def _pair_spatial(student: Output, teacher: Output, task: str, max_stride: int |
         if len(output.shapes) > 1:
             options[f'{side}_levels'] = [len(output.shapes) - 1]
         if is_tokens:
-            shape = output.shapes[-1]
-            at.append(round(output.image_size / math.isqrt(shape[1] - prefix_tokens(shape))))
+            patches = output.shapes[-1][1] - prefix_tokens(output)
+            at.append(output.image_size // math.isqrt(patches))
         else:
             at.append(strides(output)[-1])
     if any(tokens):
         options['channels_last'] = 'both' if all(tokens) else ('student', 'teacher')[tokens[1]]
-        dropped = [
-            prefix_tokens(x.shapes[-1]) if y else 0 for x, y in zip((student, teacher), tokens)
-        ]
+        dropped = [prefix_tokens(x) if y else 0 for x, y in zip((student, teacher), tokens)]
         if all(tokens) and dropped[0] != dropped[1]:
             options['drop_tokens'] = dict(student=dropped[0], teacher=dropped[1])
         elif any(dropped):
@@ -231,10 +230,12 @@ def _sides(student: Survey, teacher: Survey) -> tuple:
 def _scores(side: Survey, name: str) -> Output:
     """The layer that gives a classifier's vector or a segmentor's map of class scores."""
     segments = side.task == 'segmentation'
+    numbers = [getattr(side.head, name, None) for name in ('num_classes', 'out_channels')]
+    known = {x for x in numbers if isinstance(x, int)}
     found = [
         x
         for x in side.predictions('decode_head' if segments else 'head')
-        if (maps(x) if segments else vectors(x))
+        if (maps(x) if segments else vectors(x)) and (not known or x.channels[-1] in known)
     ]
     if not found:
         head = getattr(side.model, 'decode_head', None)

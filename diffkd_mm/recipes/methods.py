@@ -47,6 +47,8 @@ def _weight(student: Survey) -> tuple[float, str]:
         weight = 15.0 if reppoints else 5.0
         kind = 'RepPoints' if reppoints else 'detectors'
         return weight, f"weight {weight:g} is the paper's for {kind} on COCO (appendix B.3)"
+    if student.task == 'segmentation':
+        return 1.0, 'weight 1 is ours; the paper compares the class scores of segmentors'
     return 1.0, "weight 1 is the paper's (appendix B.2)"
 
 
@@ -174,8 +176,8 @@ def _refuse_single_class(method: str, student: Survey) -> None:
 
 METHODS = dict(
     diffkd=Method(
-        'features (detectors: and boxes; segmentors: logits alone; classifiers: and logits) after '
-        'a diffusion model has denoised those of the student',
+        "a diffusion model denoises the student's features, or class scores, before they are "
+        'compared; and the boxes of detectors whose heads agree',
         _diffkd,
         _diffkd_logits,
         boxes=True,
@@ -234,6 +236,8 @@ def connector_of(terms: Terms, pair: Pair, student: Survey, teacher: Survey) -> 
 
 def _latent_channels(pair: Pair, student: Survey, teacher: Survey) -> int | None:
     """Width of the latent that teacher features are compressed into; scores are not."""
+    if not pair.strides:  # vectors are small
+        return None
     if pair.teacher not in ('backbone', 'neck') and not pair.teacher.startswith('backbone.'):
         return None
     if student.task == 'classification':
@@ -246,6 +250,6 @@ def _latent_channels(pair: Pair, student: Survey, teacher: Survey) -> int | None
 
 def latent_reason(latent: int, student: Survey) -> str:
     """Why there is a latent."""
-    if student.task == 'classification':
+    if student.task == 'classification' and student.num_classes == 1000:
         return f"the autoencoder's {latent} channels are the paper's on ImageNet (B.2)"
     return f'an autoencoder of {latent} channels (ours), since time and memory grow with them'

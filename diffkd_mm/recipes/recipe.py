@@ -100,7 +100,8 @@ def recommend_for(
     refuse_semi_supervised(teacher.model, 'teacher')
     check_channels(student.model, teacher.model)
     pixels_of_both(student.model.data_preprocessor, teacher.model.data_preprocessor)
-    points, unmatched = {}, []
+    points = {}
+    unmatched = [side.headless for side in (student, teacher) if side.headless]
     for alternatives in _proposals(student, teacher, method):
         for propose in alternatives:
             try:

@@ -1,7 +1,6 @@
 """Surveying a model: building it once, without weights, and listing what can be tapped."""
 
 import math
-from collections.abc import Sequence
 from typing import NamedTuple
 
 from mmengine.config import Config
@@ -26,6 +25,7 @@ class Survey(NamedTuple):
         model (nn.Module): The model with random weights.
         task (str): ``'detection'``, ``'segmentation'`` or ``'classification'``.
         outputs (list[Output]): What its modules output for a blank image.
+        headless (str, optional): Why there is nothing of its heads among them, if so.
     """
 
     named: NamedModel
@@ -33,6 +33,7 @@ class Survey(NamedTuple):
     model: nn.Module
     task: str
     outputs: list[Output]
+    headless: str | None = None
 
     @property
     def kind(self) -> str:
@@ -107,7 +108,11 @@ def survey(named: NamedModel, side: str) -> Survey:
     try:
         return Survey(named, cfg, model, task, list_outputs(model))
     except DistillationError as error:
-        raise DistillationError(f'{side}: {error}') from error
+        cause = f'{side}: {error}'
+    try:  # heads that need annotations even to predict: Sparse R-CNN's
+        return Survey(named, cfg, model, task, list_outputs(model, heads=False), cause)
+    except DistillationError as error:
+        raise DistillationError(cause) from error
 
 
 def strides(output: Output) -> list[int | None]:
@@ -136,7 +141,8 @@ def vectors(output: Output | None) -> bool:
     return output is not None and len(output.shapes) == 1 and len(output.shapes[0]) == 2
 
 
-def prefix_tokens(shape: Sequence[int]) -> int | None:
+def prefix_tokens(output: Output) -> int | None:
     """How many tokens of (B, N, C) stand before those of a square map; None if that is no guess."""
-    number = shape[1] - math.isqrt(shape[1]) ** 2
-    return number if number <= 8 and math.isqrt(shape[1]) > 2 else None
+    number, side = output.shapes[-1][1], math.isqrt(output.shapes[-1][1])
+    fits = side > 2 and output.image_size % side == 0
+    return number - side**2 if fits and number - side**2 <= 8 else None

@@ -59,12 +59,14 @@ def _is_map(shape: tuple[int, ...]) -> bool:
     return len(shape) == 4 and (shape[0] == 1 or shape[1] > 1)
 
 
-def list_outputs(model: nn.Module) -> list[Output]:
+def list_outputs(model: nn.Module, heads: bool = True) -> list[Output]:
     """Runs a model on a blank image and lists the modules that output tensors.
 
     Args:
         model (nn.Module): A model of MMDetection, MMSegmentation or MMPretrain, which is left
             as found.
+        heads (bool): Whether its heads are run as well, and not backbone and neck alone. Defaults
+            to True.
 
     Returns:
         list[Output]: In the order in which modules are first done.
@@ -75,7 +77,7 @@ def list_outputs(model: nn.Module) -> list[Output]:
     causes = []
     for size in [height for height, width in sizes_to_try(model) if height == width]:
         try:
-            return _list_outputs(model, size)
+            return _list_outputs(model, size, _heads(model) if heads else [])
         except Exception as error:
             causes.append(f'{type(error).__name__}: {error}')
     raise DistillationError(
@@ -90,7 +92,7 @@ def worth_tapping(outputs: list[Output]) -> list[Output]:
 
 
 @torch.no_grad()
-def _list_outputs(model: nn.Module, size: int) -> list[Output]:
+def _list_outputs(model: nn.Module, size: int, heads: list[str]) -> list[Output]:
     image, samples = blank_image(model, (size, size))
     # By path what it gave; and what layers were given, kept so that no `id` is used twice.
     given: dict[str, list[Tensor]] = {}
@@ -106,7 +108,7 @@ def _list_outputs(model: nn.Module, size: int) -> list[Output]:
                     taken.extend(_tensors(args))
 
             stack.callback(module.register_forward_hook(keep).remove)
-        run_or_predict(model.eval(), _heads(model), image, samples, given)
+        run_or_predict(model.eval(), heads, image, samples, given)
     passed_on = {id(x) for x in taken}
     found = []
     for path, tensors in given.items():

@@ -93,6 +93,32 @@ def deit() -> dict:
     return cfg
 
 
+def tnt() -> dict:
+    """A transformer that outputs a vector, and whose blocks output two kinds of tokens."""
+    arch = dict(embed_dims_outer=24, embed_dims_inner=8, num_layers=1)
+    arch.update(num_heads_outer=2, num_heads_inner=2)
+    return without_neck(dict(type='TNT', img_size=48, patch_size=16, arch=arch), 24)
+
+
+def mask2former() -> dict:
+    """A segmentor of queries."""
+    config = 'mmseg::mask2former/mask2former_r50_8xb2-90k_cityscapes-512x1024.py'
+    cfg = load_config(config).model.to_dict()
+    cfg['backbone'] = small_segmentor('fcn')['backbone']
+    cfg['backbone'].update(type='ResNet', dilations=(1, 1, 1, 1), strides=(1, 2, 2, 2))
+    head = cfg['decode_head']
+    head.update(in_channels=[8, 16, 32, 64], num_queries=10)
+    head['pixel_decoder']['encoder']['num_layers'] = 1
+    head['transformer_decoder']['num_layers'] = 1
+    return cfg
+
+
+def sparse() -> dict:
+    """A detector that does not even predict without annotations."""
+    cfg = load_config('mmdet::sparse_rcnn/sparse-rcnn_r50_fpn_1x_coco.py').model
+    return tiny.shrink(cfg).to_dict()
+
+
 def swin() -> dict:
     cfg = tiny.classifier()
     arch = dict(embed_dims=8, depths=[1, 1, 1, 1], num_heads=[1, 1, 2, 2])
@@ -143,6 +169,9 @@ MODELS = dict(
     vit8=lambda: vit(patch=8),
     deit=deit,
     swin=swin,
+    tnt=tnt,
+    mask2former=mask2former,
+    sparse=sparse,
 )
 
 

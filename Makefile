@@ -23,17 +23,18 @@ OMP_NUM_THREADS ?= 2
 OMP_WAIT_POLICY ?= passive
 export OMP_NUM_THREADS OMP_WAIT_POLICY
 
-.PHONY: help install demo test docs lint format hashes clean
+.PHONY: help install demo test test-openmmlab docs lint format hashes clean
 
 help:
 	@echo 'make demo      train and compare the small detectors (SEEDS="0 1 2" for three seeds)'
 	@echo 'make test      lint and run the tests'
 	@echo 'make docs      build the documentation site in docs/_build/html and check its links'
+	@echo 'make test-openmmlab   run the tests with the releases of 2024, in .venv-openmmlab'
 	@echo 'make install   install everything into $(VENV); the two above do so when needed'
 	@echo 'make lint      ruff check and ruff format --check'
 	@echo 'make format    let ruff fix and format the code'
 	@echo 'make hashes    after a change of requirements/constraints.txt (needs uv)'
-	@echo 'make clean     remove builds and caches (not $(VENV), data or work_dirs)'
+	@echo 'make clean     remove builds and caches (not $(VENV)*, data or work_dirs)'
 
 install:
 	@test -n '$(PYTHON)' || { echo 'error: Python 3.11 or newer was not found; install it' \
@@ -51,6 +52,11 @@ demo: install
 test: lint
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(JOBS) --dist loadfile
 
+# The second stack, see docs/stacks.md.
+test-openmmlab:
+	@$(PYTHON) tools/install.py --stack openmmlab --venv .venv-openmmlab
+	OMP_NUM_THREADS=1 .venv-openmmlab/bin/python -m pytest -n $(JOBS) --dist loadfile
+
 docs: install
 	$(RUN) -m pip install -q -r requirements/docs.txt -c requirements/constraints.txt
 	$(RUN) -m sphinx -W --keep-going -q -c docs -d docs/_build/doctrees . docs/_build/html
@@ -64,10 +70,12 @@ format: install
 	$(RUN) -m ruff check --fix .
 	$(RUN) -m ruff format .
 
-hashes:
+hashes: hashes.txt hashes-openmmlab.txt
+
+hashes%:
 	uv pip compile --no-deps --generate-hashes --universal --python-version 3.11 --no-annotate \
-		--custom-compile-command 'make hashes' -q -o requirements/hashes.txt requirements/constraints.txt
+		--custom-compile-command 'make hashes' -q -o requirements/$@ requirements/constraints$*
 
 clean:
 	rm -rf build dist docs/_build *.egg-info .pytest_cache .ruff_cache .coverage
-	find . -path './$(VENV)' -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+	find . -path './$(VENV)*' -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -6,7 +6,10 @@ for), so a config needs nothing but ``custom_imports = dict(imports=['diffkd_mm'
 
 __version__ = '0.1.0'
 
-from . import compat  # noqa: F401  first: config inheritance must work before anything is parsed
+from . import versions  # noqa: F401  first: what is too old may not even be imported
+
+# isort: split
+from . import compat  # noqa: F401  next: config inheritance must work before anything is parsed
 
 # isort: split
 from . import (

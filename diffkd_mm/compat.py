@@ -1,5 +1,7 @@
 """What OpenMMLab's packages need to know about their maintained fork and a distiller's config.
 
+And what PyTorch's versions call by different names.
+
 MMEngine resolves ``_base_ = 'mmseg::…'`` by the name of the *distribution* that upstream
 MMSegmentation is published under. The fork ships the same module under another distribution
 name, so the inheritance fails and ``mmengine.hub.get_config`` goes on to install upstream
@@ -12,15 +14,24 @@ MMDetection's ``init_detector`` reads ``config.model.backbone``, which a distill
 its student.
 """
 
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.hub import hub
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
+from .versions import numbers
+
+TORCH = numbers(torch.__version__)
+"""PyTorch's version, such as (2, 1, 2)."""
 MIM = Path(__file__).parent / '.mim'
 """Configs, tools and metafiles, where OpenMMLab's packages carry theirs."""
 OWN = 'diffkd_mm::'
@@ -88,6 +99,51 @@ def show_the_students_config() -> None:
             return getattr(student, name)
 
     ConfigDict.__getattr__ = attribute
+
+
+def is_autocast_enabled(device: str) -> bool:
+    """Whether autocast is on for a type of device, such as ``cpu``."""
+    if TORCH < (2, 4):
+        on_cpu = device == 'cpu'
+        return torch.is_autocast_cpu_enabled() if on_cpu else torch.is_autocast_enabled()
+    return torch.is_autocast_enabled(device)
+
+
+def plain_attention() -> AbstractContextManager:
+    """A context in which attention is computed by matrix products, not by a fused kernel."""
+    if TORCH < (2, 3):
+        return torch.backends.cuda.sdp_kernel(enable_flash=False, enable_mem_efficient=False)
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    return sdpa_kernel(SDPBackend.MATH)
+
+
+def flop_counter(modules: Sequence[nn.Module], **options: Any) -> FlopCounterMode:
+    """PyTorch's counter of what runs without gradients, by module as well.
+
+    Args:
+        modules (Sequence[nn.Module]): Whose parts are counted; later versions find them themselves.
+        **options: Of the counter.
+    """
+    if TORCH < (2, 4):
+        return _OlderFlopCounter(list(modules), display=False, **options)
+    return FlopCounterMode(display=False, **options)
+
+
+class _OlderFlopCounter(FlopCounterMode):
+    """Knows the running module without touching its tensors, for which gradients were the reason.
+
+    Modules that take or return tuples would not run with it otherwise.
+    """
+
+    def _enter_module(self, name: str) -> Callable:
+        return lambda module, inputs: self.parents.append(name)
+
+    def _exit_module(self, name: str) -> Callable:
+        def leave(module: nn.Module, inputs: Any, outputs: Any) -> None:
+            self.parents.pop()
+
+        return leave
 
 
 find_packages_by_module()

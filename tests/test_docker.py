@@ -11,18 +11,19 @@ import install  # noqa: E402
 from installer.environment import read_requirements  # noqa: E402
 
 DOCKERFILE = (ROOT / 'docker' / 'Dockerfile').read_text()
+STACK = install.STACKS['onedl']
 ARGUMENTS = dict(re.findall(r'^ARG (\w+)=(\S+)', DOCKERFILE, re.MULTILINE))
 
 
 def test_cuda_is_that_of_the_constraints():
     """The ops are compiled by the image's nvcc against torch's headers."""
-    pins = read_requirements([install.CONSTRAINTS])
+    pins = read_requirements([STACK.constraints])
     assert pins['cuda-toolkit'].startswith(ARGUMENTS['CUDA'])
     assert ARGUMENTS['BASE'].startswith('nvidia/cuda:${CUDA}-devel-')
 
 
 def test_python_is_that_of_the_constraints():
-    tested = re.search(r'CPython (\d+\.\d+)', install.CONSTRAINTS.read_text())[1]
+    tested = re.search(r'CPython (\d+\.\d+)', STACK.constraints.read_text())[1]
     assert ARGUMENTS['PYTHON'] == tested
 
 
@@ -37,7 +38,7 @@ def test_versions_come_from_the_constraints_alone():
 
 def test_what_the_installer_reads_reaches_the_image():
     ignored = (ROOT / 'docker' / 'Dockerfile.dockerignore').read_text().split()
-    needed = [*install.REQUIREMENTS, install.CONSTRAINTS, install.HASHES]
+    needed = [*STACK.requirements, STACK.constraints, STACK.hashes]
     needed = {path.relative_to(ROOT).parts[0] for path in needed}
     needed |= {'tools', 'diffkd_mm', 'configs', 'setup.py', 'README.md', 'model-index.yml'}
     assert not needed & set(ignored)

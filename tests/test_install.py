@@ -134,9 +134,14 @@ def test_requirements_without_comments_and_in_normal_form(tmp_path):
     assert environment.read_requirements([path]) == {'scikit-learn': '1.9.1', 'torch': None}
 
 
-def test_every_requirement_has_a_tested_version():
-    pins = environment.read_requirements([install.CONSTRAINTS])
-    wanted = {*environment.read_requirements(install.REQUIREMENTS), *install.BUILD_TOOLS}
+both_stacks = pytest.mark.parametrize('stack', install.STACKS.values(), ids=install.STACKS)
+ONEDL = install.STACKS['onedl']
+
+
+@both_stacks
+def test_every_requirement_has_a_tested_version(stack):
+    pins = environment.read_requirements([stack.constraints])
+    wanted = {*environment.read_requirements(stack.requirements), *install.BUILD_TOOLS}
     assert [name for name in sorted(wanted) if not pins.get(name)] == []
 
 
@@ -148,12 +153,12 @@ def test_lacks_only_what_is_missing_or_of_another_version(tmp_path):
 
 def test_fingerprint_follows_the_packages_and_the_device(tmp_path, monkeypatch):
     monkeypatch.delenv('FORCE_CUDA', raising=False)
-    before = install.fingerprint(fake_venv(tmp_path, 'torch-2.14.1'))
-    assert install.fingerprint(environment.Venv(tmp_path)) == before
-    after = install.fingerprint(fake_venv(tmp_path, 'opencv_python-4.12.0.88'))
+    before = install.fingerprint(fake_venv(tmp_path, 'torch-2.14.1'), ONEDL)
+    assert install.fingerprint(environment.Venv(tmp_path), ONEDL) == before
+    after = install.fingerprint(fake_venv(tmp_path, 'opencv_python-4.12.0.88'), ONEDL)
     assert after != before
     monkeypatch.setenv('FORCE_CUDA', '1')
-    assert install.fingerprint(environment.Venv(tmp_path)) != after
+    assert install.fingerprint(environment.Venv(tmp_path), ONEDL) != after
 
 
 @pytest.mark.parametrize(
@@ -175,14 +180,21 @@ def test_working_ops(tmp_path, monkeypatch, built_with, has_cuda, device, works)
     if built_with:
         venv.ops_torch.write_text(built_with)
     monkeypatch.setattr(venv, 'ask', lambda code, *args: has_cuda)
-    assert mmcv_ops.working_ops(venv, FACTS, '2.3.6', device) is works
-    assert not mmcv_ops.working_ops(venv, FACTS, '2.3.7', device)
+    assert mmcv_ops.working_ops(venv, FACTS, 'onedl-mmcv', '2.3.6', device) is works
+    assert not mmcv_ops.working_ops(venv, FACTS, 'onedl-mmcv', '2.3.7', device)
 
 
-def test_openmmlab_packages_are_never_overwritten(tmp_path):
-    venv = fake_venv(tmp_path, 'mmcv-2.1.0', 'mmdet-3.3.0', 'numpy-1.26.4')
-    with pytest.raises(InstallError, match='own mmcv, mmdet.*pip install --no-deps -e'):
-        install.refuse_openmmlab(venv)
+@pytest.mark.parametrize(
+    'stack, found',
+    [('onedl', ('mmcv-2.1.0', 'mmdet-3.3.0')), ('openmmlab', ('onedl_mmcv-2.3.6',))],
+)
+def test_another_stack_is_never_overwritten(tmp_path, stack, found):
+    venv = fake_venv(tmp_path, *found, 'numpy-1.26.4')
+    names = ', '.join(x.rpartition('-')[0].replace('_', '-') for x in found)
+    with pytest.raises(InstallError, match=f'has {names}, which .*pip install --no-deps -e'):
+        install.refuse_other_stack(venv, install.STACKS[stack])
+    (own,) = set(install.STACKS) - {stack}
+    install.refuse_other_stack(venv, install.STACKS[own])
 
 
 def test_failed_command_shows_the_reason_and_the_log(tmp_path, capsys):
@@ -204,16 +216,17 @@ def test_progress_of_a_build_is_read_from_its_log(tmp_path):
 
 def test_nothing_is_run_when_nothing_changed(tmp_path, monkeypatch):
     venv = fake_venv(tmp_path, 'torch-2.14.1')
-    venv.stamp.write_text(install.fingerprint(venv))
+    venv.stamp.write_text(install.fingerprint(venv, ONEDL))
     monkeypatch.setattr(subprocess, 'Popen', pytest.fail)
     monkeypatch.setattr(subprocess, 'run', pytest.fail)
     install.install(venv)
 
 
-def test_every_pinned_package_has_hashes():
+@both_stacks
+def test_every_pinned_package_has_hashes(stack):
     """Those of the same version; `make hashes` brings them up to date."""
-    pins = environment.read_requirements([install.CONSTRAINTS])
-    hashes = environment.read_hashes(install.HASHES)
+    pins = environment.read_requirements([stack.constraints])
+    hashes = environment.read_hashes(stack.hashes)
     assert hashes.keys() == pins.keys()
     for name, requirement in hashes.items():
         version = requirement.split()[0].partition('==')[2]
@@ -237,11 +250,11 @@ def commands(monkeypatch):
 
 
 def test_packages_are_installed_by_their_hashes(tmp_path, commands):
-    pins = environment.read_requirements([install.CONSTRAINTS])
-    hashes = environment.read_hashes(install.HASHES)
+    pins = environment.read_requirements([ONEDL.constraints])
+    hashes = environment.read_hashes(ONEDL.hashes)
     venv = fake_venv(tmp_path, f'rich-{pins["rich"]}', 'numpy-1.0')
     install.install_packages(venv, pins, hashes)
-    install.install_torch(venv, pins, hashes)
+    install.install_torch(venv, ONEDL, pins, hashes)
     tools, others, torch = commands
     for command in commands:
         assert '--require-hashes' in command and '--no-deps' in command
@@ -255,8 +268,18 @@ def test_packages_are_installed_by_their_hashes(tmp_path, commands):
 
 def test_another_build_of_torch_on_demand(tmp_path, commands, monkeypatch):
     monkeypatch.setenv('DIFFKD_MM_ANY_TORCH', '1')
-    install.install_torch(fake_venv(tmp_path), {}, {})
-    assert commands == [['install', '-c', str(install.CONSTRAINTS), 'torch', 'torchvision']]
+    install.install_torch(fake_venv(tmp_path), ONEDL, {}, {})
+    assert commands == [['install', '-c', str(ONEDL.constraints), 'torch', 'torchvision']]
+
+
+def test_each_stack_installs_its_own_mmcv_by_ops_alone(tmp_path, commands):
+    """pip would compile it before torch is there."""
+    for stack in install.STACKS.values():
+        pins = environment.read_requirements([stack.constraints])
+        assert stack.mmcv in pins
+        install.install_packages(fake_venv(tmp_path), pins, environment.read_hashes(stack.hashes))
+        names = set(re.findall(r'^([\w.-]+)==', commands[-1][-1], re.MULTILINE))
+        assert names and not names & {'mmcv', 'onedl-mmcv', 'opencv-python'}
 
 
 @pytest.fixture
@@ -321,6 +344,24 @@ def test_nobody_else_may_write_into_the_cache(cached):
     list(wheel_cache.wheels(cached.parent))
     wheel_cache.keep(cached, cached.parent)
     assert [folder.stat().st_mode & 0o777 for folder in cached.parents[:3]] == [0o755] * 3
+
+
+@pytest.mark.parametrize(
+    'stack, python, refusal',
+    [
+        ('onedl', (3, 10), 'need Python 3.11 or newer'),
+        ('onedl', (3, 12), None),
+        ('openmmlab', (3, 10), 'need Python 3.11 or newer'),
+        ('openmmlab', (3, 11), None),
+        ('openmmlab', (3, 12), 'constraints-openmmlab.txt need Python 3.11: PYTHON=python3.11'),
+    ],
+)
+def test_a_python_without_files_of_the_stack_is_refused(stack, python, refusal):
+    if refusal is None:
+        install.check_python(install.STACKS[stack], python)
+        return
+    with pytest.raises(InstallError, match=refusal):
+        install.check_python(install.STACKS[stack], python)
 
 
 @pytest.mark.parametrize('name', ['file', 'file/below'])

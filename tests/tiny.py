@@ -2,6 +2,7 @@
 
 from copy import deepcopy
 
+import pytest
 import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.optim import OptimWrapper
@@ -9,6 +10,16 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.structures import PixelData
 
 import diffkd_mm  # noqa: F401  registers the distiller
+from diffkd_mm.compat import TORCH
+
+AUTOCAST_DTYPES = [
+    pytest.param(
+        torch.float16,
+        marks=pytest.mark.skipif(TORCH < (2, 3), reason='this PyTorch has no float16 on the CPU'),
+        id='float16',
+    ),
+    pytest.param(torch.bfloat16, id='bfloat16'),
+]
 
 
 def retinanet(base_channels: int = 8, channels: int = 16, **data_preprocessor) -> dict:

@@ -1,12 +1,13 @@
 """Install diffkd_mm with a tested OpenMMLab stack into a virtual environment.
 
-``make install``, ``make test`` and ``make demo`` call this script. It needs nothing but the
-standard library, installs only what is missing, and returns at once where nothing changed.
-What it downloads must have the hashes in ``requirements/hashes.txt``. Two packages need more than
+``make install``, ``make test`` and ``make demo`` call this script, and ``make test-openmmlab`` with
+``--stack openmmlab``. It needs nothing but the standard library, installs only what is missing, and
+returns at once where nothing changed. What it downloads must have the hashes in
+``requirements/hashes.txt``, or those of the other stack. Two packages need more than
 ``pip install``:
 
-- **onedl-mmcv** is published as source only. Its ops are compiled against the torch that is
-  installed, and the wheel is kept in a cache (``installer/mmcv_ops.py``).
+- **MMCV** is published as source only. Its ops are compiled against the torch that is installed,
+  and the wheel is kept in a cache (``installer/mmcv_ops.py``).
 - **OpenCV** arrives twice, as opencv-python (which needs libGL) and as opencv-python-headless,
   and both write to the same ``cv2`` folder. Only the second is left.
 
@@ -30,23 +31,88 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from installer.environment import InstallError, Venv, read_hashes, read_requirements, say
 from installer.mmcv_ops import install_ops
 
 ROOT = Path(__file__).resolve().parent.parent
-CONSTRAINTS = ROOT / 'requirements' / 'constraints.txt'
-HASHES = ROOT / 'requirements' / 'hashes.txt'
-REQUIREMENTS = [ROOT / 'requirements' / f'{name}.txt' for name in ('runtime', 'onedl', 'tests')]
 TORCH = ('torch', 'torchvision')
 CUDA = ('cuda-', 'nvidia-', 'triton')  # prefixes of what torch's build for CUDA needs
 BUILD_TOOLS = ('setuptools', 'wheel', 'ninja', 'psutil', 'packaging', 'numpy')
 Pins = Mapping[str, str | None]  # versions by package
+FORK = {'onedl-mmcv', 'onedl-mmengine', 'onedl-mmdetection'}
+FORK |= {'onedl-mmsegmentation', 'onedl-mmpretrain'}
 OPENMMLAB = {'mmcv', 'mmcv-full', 'mmcv-lite', 'mmengine', 'mmdet', 'mmsegmentation', 'mmpretrain'}
 MODULES = ('cv2', 'torchvision', 'mmcv.ops', 'mmdet', 'mmseg', 'mmpretrain')
 
 
-def fingerprint(venv: Venv) -> str:
+class Stack(NamedTuple):
+    """Packages that were tested together, under OpenMMLab's import names."""
+
+    title: str
+    """Whose they are, as messages call it."""
+    mmcv: str
+    """The distribution that brings ``mmcv``."""
+    foreign: frozenset[str]
+    """Distributions of another stack, which would be overwritten."""
+    requirements: list[Path]
+    """Files that name what is wanted."""
+    constraints: Path
+    """Every version."""
+    hashes: Path
+    """The same with hashes."""
+    last_python: tuple[int, int] | None
+    """The newest Python that there are files for, None if any newer than 3.11 may do."""
+
+
+def _stack(name: str, suffix: str, **options) -> Stack:
+    folder = ROOT / 'requirements'
+    return Stack(
+        requirements=[folder / f'{x}.txt' for x in ('runtime', name, 'tests')],
+        constraints=folder / f'constraints{suffix}.txt',
+        hashes=folder / f'hashes{suffix}.txt',
+        **options,
+    )
+
+
+STACKS = {
+    'onedl': _stack(
+        'onedl',
+        '',
+        title='the fork',
+        mmcv='onedl-mmcv',
+        foreign=frozenset(OPENMMLAB),
+        last_python=None,
+    ),
+    'openmmlab': _stack(
+        'openmmlab',
+        '-openmmlab',
+        title="OpenMMLab's stack",
+        mmcv='mmcv',
+        foreign=frozenset(FORK),
+        last_python=(3, 11),
+    ),
+}
+
+
+def check_python(stack: Stack, python: tuple[int, int]) -> None:
+    """Refuse a Python that the versions of a stack do not run on.
+
+    Raises:
+        InstallError: If it is too old or too new.
+    """
+    if python < (3, 11):
+        raise InstallError(f'the versions in {stack.constraints} need Python 3.11 or newer')
+    if stack.last_python and python > stack.last_python:
+        last = '.'.join(map(str, stack.last_python))
+        raise InstallError(
+            f'the versions in {stack.constraints} need Python {last}: PYTHON=python{last} of make '
+            'names another'
+        )
+
+
+def fingerprint(venv: Venv, stack: Stack) -> str:
     """Return a digest of what was asked for and of what is installed.
 
     It changes with the requirements, with this script, with any package that somebody installs,
@@ -55,9 +121,9 @@ def fingerprint(venv: Venv) -> str:
     """
     scripts = [__file__, *sorted((ROOT / 'tools' / 'installer').glob('*.py'))]
     sources = [
-        *REQUIREMENTS,
-        CONSTRAINTS,
-        HASHES,
+        *stack.requirements,
+        stack.constraints,
+        stack.hashes,
         ROOT / 'setup.py',
         ROOT / 'pyproject.toml',
         *scripts,
@@ -84,22 +150,22 @@ def create(venv: Venv) -> None:
     venv.run([sys.executable, '-m', 'venv', venv.path], failure=failure)
 
 
-def refuse_openmmlab(venv: Venv) -> None:
-    """Protect an environment with OpenMMLab's own packages from the fork's same import names.
+def refuse_other_stack(venv: Venv, stack: Stack) -> None:
+    """Protect an environment with another stack from packages with the same import names.
 
     Raises:
         InstallError: If the environment has one of them.
     """
-    if found := sorted(OPENMMLAB & venv.installed().keys()):
+    if found := sorted(stack.foreign & venv.installed().keys()):
         raise InstallError(
-            f"{venv.path} has OpenMMLab's own {', '.join(found)}, which the fork would overwrite: "
+            f'{venv.path} has {", ".join(found)}, which {stack.title} would overwrite: '
             'run pip install --no-deps -e . in it to add only diffkd_mm'
         )
 
 
 def install_packages(venv: Venv, pins: Pins, hashes: Mapping[str, str]) -> None:
     """Install everything but torch, what it needs for CUDA, mmcv and OpenCV with a display."""
-    others = {*TORCH, 'onedl-mmcv', 'opencv-python'}
+    others = {*TORCH, *(stack.mmcv for stack in STACKS.values()), 'opencv-python'}
     names = [x for x in hashes if x not in others and not x.startswith(CUDA)]
     for some in (BUILD_TOOLS, names):  # some packages are built with the tools
         if missing := venv.lacks(some, pins):
@@ -108,14 +174,14 @@ def install_packages(venv: Venv, pins: Pins, hashes: Mapping[str, str]) -> None:
             venv.install(*(hashes[name] for name in missing), failure=failure)
 
 
-def install_torch(venv: Venv, pins: Pins, hashes: Mapping[str, str]) -> None:
+def install_torch(venv: Venv, stack: Stack, pins: Pins, hashes: Mapping[str, str]) -> None:
     """Install torch, which has to be there before mmcv is built."""
     if not venv.lacks(TORCH, pins):
         return
     say('[3/6] torch and torchvision: several GB with their CUDA libraries')
     failure = 'torch could not be installed'
     if os.environ.get('DIFFKD_MM_ANY_TORCH') == '1':
-        venv.pip('install', '-c', CONSTRAINTS, *TORCH, failure=failure)
+        venv.pip('install', '-c', stack.constraints, *TORCH, failure=failure)
         return
     names = [x for x in hashes if x in TORCH or x.startswith(CUDA)]
     venv.install(*(hashes[name] for name in names), failure=failure)
@@ -144,7 +210,7 @@ def install_project(venv: Venv) -> None:
     venv.run([venv.python, '-c', code], failure='what was installed cannot be imported')
 
 
-def install(venv: Venv) -> None:
+def install(venv: Venv, stack: Stack = STACKS['onedl']) -> None:
     """Bring an environment to the state that the requirement files describe."""
     try:
         venv.path.mkdir(parents=True, exist_ok=True)
@@ -158,30 +224,30 @@ def install(venv: Venv) -> None:
         except BlockingIOError:
             say(f'waiting for another installation into {venv.path} to end')
             fcntl.flock(lock, fcntl.LOCK_EX)
-        if venv.stamp.exists() and venv.stamp.read_text() == fingerprint(venv):
+        if venv.stamp.exists() and venv.stamp.read_text() == fingerprint(venv, stack):
             return
         start = time.monotonic()
         venv.log.write_text('')
-        pins, hashes = read_requirements([CONSTRAINTS]), read_hashes(HASHES)
+        pins, hashes = read_requirements([stack.constraints]), read_hashes(stack.hashes)
         create(venv)
-        refuse_openmmlab(venv)
+        refuse_other_stack(venv, stack)
         install_packages(venv, pins, hashes)
-        install_torch(venv, pins, hashes)
-        install_ops(venv, pins['onedl-mmcv'], hashes['onedl-mmcv'])
+        install_torch(venv, stack, pins, hashes)
+        install_ops(venv, stack.mmcv, pins[stack.mmcv], hashes[stack.mmcv])
         install_opencv(venv, hashes)
         install_project(venv)
-        venv.stamp.write_text(fingerprint(venv))
+        venv.stamp.write_text(fingerprint(venv, stack))
         say(f'installed in {time.monotonic() - start:.0f} s')
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--venv', type=Path, default=ROOT / '.venv', help='default: %(default)s')
+    parser.add_argument('--stack', choices=STACKS, default='onedl', help='default: %(default)s')
     args = parser.parse_args()
-    if sys.version_info < (3, 11):
-        sys.exit('error: the versions in requirements/constraints.txt need Python 3.11 or newer')
     try:
-        install(Venv(args.venv))
+        check_python(STACKS[args.stack], sys.version_info[:2])
+        install(Venv(args.venv), STACKS[args.stack])
     except InstallError as error:
         sys.exit(f'error: {error}')
     except KeyboardInterrupt:

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from mmengine.config import Config
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
+from torch.utils.flop_counter import conv_flop_count
 
+from diffkd_mm.compat import flop_counter, plain_attention
 from diffkd_mm.distillers import Distiller
 from diffkd_mm.distillers.point import DistillationPoint
 from diffkd_mm.errors import DistillationError
@@ -73,7 +73,7 @@ def _countable() -> Iterator[None]:
     torch.backends.mha.set_fastpath_enabled(False)
     try:
         with (
-            sdpa_kernel(SDPBackend.MATH),
+            plain_attention(),
             patch.object(deform_conv, 'deform_conv2d', plain),
             patch.object(modulated_deform_conv, 'modulated_deform_conv2d', plain_modulated),
         ):
@@ -83,13 +83,16 @@ def _countable() -> Iterator[None]:
 
 
 class MacCounter:
-    """Counts the multiply-adds of what runs in its context, in both ways, without gradients."""
+    """Counts the multiply-adds of what runs in its context, in both ways, without gradients.
 
-    def __init__(self) -> None:
-        self._plain = FlopCounterMode(display=False)
-        self._undilated = FlopCounterMode(
-            display=False, custom_mapping={torch.ops.aten.convolution: _undilated_conv_flops}
-        )
+    Args:
+        *modules (nn.Module): Those that run, whose parts are counted as well.
+    """
+
+    def __init__(self, *modules: nn.Module) -> None:
+        undilated = {torch.ops.aten.convolution: _undilated_conv_flops}
+        self._plain = flop_counter(modules)
+        self._undilated = flop_counter(modules, custom_mapping=undilated)
 
     @contextmanager
     def __call__(self) -> Iterator[None]:
@@ -135,7 +138,7 @@ def count_model(model: nn.Module, shape: tuple[int, int]) -> Count:
     if getattr(model, 'with_auxiliary_head', False):  # MMSegmentation's, which only training runs
         heads = model.auxiliary_head
         heads = heads if isinstance(heads, nn.ModuleList) else [heads]
-    counter = MacCounter()
+    counter = MacCounter(model)
     with counter(), patch.object(model, 'extract_feat', keep):
         model(image, samples, mode='tensor')
         for head in heads:
@@ -163,7 +166,7 @@ def count_connector(
     }
     runs = []
     hooks = [m.register_forward_hook(lambda *args: runs.append(1)) for m in parts['denoiser']]
-    counter = MacCounter()
+    counter = MacCounter(point)
     with counter():
         point.refine(students, teachers)
     for hook in hooks:

@@ -2,22 +2,19 @@
 
 import pickle
 import re
-from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from mmengine.logging import HistoryBuffer
-from mmengine.optim import OneCycleParamScheduler
 from mmengine.runner import CheckpointLoader
 from mmengine.runner import checkpoint as mmengine_checkpoints
 from torch import Tensor
 
+from ..compat import TORCH
 from ..errors import DistillationError
 from .downloading import download
 from .file_kinds import is_safetensors, what_else
+from .training_state import training_state_globals
 
 
 def model_weights(loaded: Any, checkpoint: str) -> dict[str, Tensor]:
@@ -137,37 +134,14 @@ def _load_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _load_pickle(path: Path, trust: bool) -> Any:
-    with ExitStack() as stack:
-        if not trust and hasattr(torch.serialization, 'safe_globals'):
-            stack.enter_context(torch.serialization.safe_globals(_training_state_types()))
-        file = stack.enter_context(path.open('rb'))  # by its name, PyTorch would guess the kind
-        return torch.load(file, map_location='cpu', weights_only=not trust)
+    with path.open('rb') as file:  # by its name, PyTorch would guess the kind
+        if trust:
+            return torch.load(file, map_location='cpu', weights_only=False)
+        if TORCH < (2, 6):  # takes no names beside the types
+            from . import restricted_pickle
 
-
-def _training_state_types() -> list:
-    """What MMEngine writes into a training checkpoint beside tensors.
-
-    Logs, as NumPy arrays, and the curve of a one-cycle schedule.
-    """
-    reconstruct = np.array(0).__reduce__()[0]
-    scalar = np.float64(0).__reduce__()[0]
-    dtypes = {type(np.dtype(x)) for x in ('f8', 'f4', 'f2', 'i8', 'i4', 'i2', 'u4', 'u1', 'b1')}
-    one_cycle = f'{OneCycleParamScheduler.__module__}.{OneCycleParamScheduler.__qualname__}'
-    stand_ins = [(_attribute, 'builtins.getattr'), (_OneCycle, one_cycle)]
-    return [np.ndarray, np.dtype, reconstruct, scalar, *dtypes, HistoryBuffer, *stand_ins]
-
-
-class _OneCycle:
-    """Stands in for the scheduler, whose name alone is needed and which could be called."""
-
-
-def _attribute(owner: Any, name: str) -> Callable:
-    """Stands in for ``getattr``, by which a pickled log names its statistics.
-
-    The real one would lead from any object to any code.
-    """
-    if owner is HistoryBuffer and name in ('min', 'max', 'mean', 'current'):
-        return getattr(HistoryBuffer, name)
-    if owner is _OneCycle and name in ('_annealing_cos', '_annealing_linear'):
-        return getattr(OneCycleParamScheduler, name)
-    raise pickle.UnpicklingError(f'weights_only: getattr({owner!r}, {name!r}) is not allowed')
+            options = dict(pickle_module=restricted_pickle, weights_only=False)
+            return torch.load(file, map_location='cpu', **options)
+        known = [(value, name) for name, value in training_state_globals().items()]
+        with torch.serialization.safe_globals(known):
+            return torch.load(file, map_location='cpu', weights_only=True)

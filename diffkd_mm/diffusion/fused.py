@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from ..compat import is_autocast_enabled
+
 
 def conv_norm_add(conv: nn.Conv2d, norm: nn.Module, x: Tensor, residual: Tensor) -> Tensor:
     """Computes ``norm(conv(x)) + residual``; in training without ever storing ``conv(x)``.
@@ -67,6 +69,6 @@ def _is_foldable(norm: nn.Module, x: Tensor) -> bool:
         and norm.training
         and norm.affine
         and x.dtype in (torch.float32, torch.float64)
-        and not torch.is_autocast_enabled(x.device.type)
+        and not is_autocast_enabled(x.device.type)
         and x.numel() > x.size(1)  # a single pixel is left to the norm, which refuses it
     )

@@ -1,6 +1,7 @@
 from copy import deepcopy
 
 import pytest
+import tiny
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -258,7 +259,7 @@ def test_denoiser_learns_to_denoise():
     assert sum(history[-10:]) < 0.5 * sum(history[:10])
 
 
-@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize('dtype', tiny.AUTOCAST_DTYPES)
 @pytest.mark.parametrize('kind', ['maps', 'vectors'])
 def test_autocast_is_finite(dtype, kind):
     torch.manual_seed(0)

@@ -217,10 +217,10 @@ class TestTraining:
         model.init_weights()
         assert set(train_step(model)) == {'loss', 'loss_cls', 'loss_bbox'}
 
-    @pytest.mark.parametrize('dtype', ['float16', 'bfloat16'])
+    @pytest.mark.parametrize('dtype', tiny.AUTOCAST_DTYPES)
     def test_amp(self, distiller, dtype):
         data = distiller.data_preprocessor(tiny.batch(), True)
-        with torch.autocast('cpu', dtype=getattr(torch, dtype)):
+        with torch.autocast('cpu', dtype=dtype):
             loss, log = distiller.parse_losses(distiller(**data, mode='loss'))
         loss.backward()
         assert all(torch.isfinite(v) for v in log.values())

@@ -1,8 +1,8 @@
 """MMCV with ops that fit the installed torch: from a cache of wheels, or compiled.
 
-onedl-mmcv is published as source only. Its ops have to be compiled against the torch that is
-installed, and its ``setup.py`` asks for C++17 where recent torch headers demand C++20. The wheel is
-kept in a cache whose key holds all that it depends on.
+MMCV, the fork's as well, is published as source only. Its ops have to be compiled against the torch
+that is installed, and its ``setup.py`` asks for C++17 where recent torch headers demand C++20. The
+wheel is kept in a cache whose key holds all that it depends on.
 """
 
 from __future__ import annotations
@@ -158,9 +158,9 @@ def check_compiler(facts: Facts) -> None:
         )
 
 
-def working_ops(venv: Venv, facts: Facts, mmcv_version: str, device: str) -> bool:
+def working_ops(venv: Venv, facts: Facts, name: str, version: str, device: str) -> bool:
     """Tell whether the environment's mmcv ops load, and fit this torch and this device."""
-    if not same_version(venv.installed().get('onedl-mmcv'), mmcv_version):
+    if not same_version(venv.installed().get(name), version):
         return False
     if venv.ops_torch.exists() and venv.ops_torch.read_text() != facts.torch:
         return False
@@ -170,7 +170,9 @@ def working_ops(venv: Venv, facts: Facts, mmcv_version: str, device: str) -> boo
     return False
 
 
-def build_ops(venv: Venv, facts: Facts, requirement: str, device: str, target: Path) -> Path:
+def build_ops(
+    venv: Venv, facts: Facts, name: str, requirement: str, device: str, target: Path
+) -> Path:
     """Compile mmcv from source and return its wheel, in ``target``."""
     check_compiler(facts)
     env = {**os.environ, 'MAX_JOBS': str(job_count(os.environ))}
@@ -179,7 +181,7 @@ def build_ops(venv: Venv, facts: Facts, requirement: str, device: str, target: P
         env.update(FORCE_CUDA='0', CUDA_VISIBLE_DEVICES='')
 
     with tempfile.TemporaryDirectory(prefix='.build-', dir=target.parent) as folder:
-        source = fetch_source(venv, requirement, Path(folder), env)
+        source = fetch_source(venv, name, requirement, Path(folder), env)
         setup_py = source / 'setup.py'
         setup_py.write_text(patch_standard(setup_py.read_text(), required_standard(facts.aten)))
         options = ['-v', '--no-deps', '--no-build-isolation', '--no-cache-dir']
@@ -189,10 +191,12 @@ def build_ops(venv: Venv, facts: Facts, requirement: str, device: str, target: P
         return keep(wheel, target)
 
 
-def fetch_source(venv: Venv, requirement: str, folder: Path, env: Mapping[str, str]) -> Path:
+def fetch_source(
+    venv: Venv, name: str, requirement: str, folder: Path, env: Mapping[str, str]
+) -> Path:
     """Download and unpack mmcv's source distribution and return the folder of its setup.py."""
     (folder / 'requirements.txt').write_text(requirement)
-    options = ['--no-deps', '--no-build-isolation', '--no-cache-dir', '--no-binary', 'onedl-mmcv']
+    options = ['--no-deps', '--no-build-isolation', '--no-cache-dir', '--no-binary', name]
     options += ['--require-hashes', '-d', folder, '-r', folder / 'requirements.txt']
     venv.pip('download', *options, failure="mmcv's source could not be downloaded", env=env)
     (archive,) = folder.glob('*.tar.gz')
@@ -201,12 +205,13 @@ def fetch_source(venv: Venv, requirement: str, folder: Path, env: Mapping[str, s
     return setup_py.parent
 
 
-def install_ops(venv: Venv, version: str, requirement: str) -> None:
+def install_ops(venv: Venv, name: str, version: str, requirement: str) -> None:
     """Install mmcv with ops that fit the installed torch: from the cache, or compiled now.
 
     Args:
         venv (Venv): An environment with torch and what mmcv is built with.
-        version (str): Version of onedl-mmcv.
+        name (str): Distribution of MMCV, such as ``onedl-mmcv``.
+        version (str): Its version.
         requirement (str): The same with hashes.
 
     Raises:
@@ -219,29 +224,31 @@ def install_ops(venv: Venv, version: str, requirement: str) -> None:
         raise InstallError('torch is installed but cannot be imported; the reason is printed above')
     facts = Facts(**answer)
     device = ops_device(facts, os.environ)
-    if working_ops(venv, facts, version, device):
+    if working_ops(venv, facts, name, version, device):
         venv.ops_torch.write_text(facts.torch)
         return
 
     target = cache_folder(os.environ) / 'wheels' / wheel_key(facts, version, device)
     for wheel in wheels(target):
         say("[4/6] mmcv's ops, compiled earlier on this machine")
-        if install_wheel(venv, wheel, facts, version, device):
+        if install_wheel(venv, wheel, facts, name, version, device):
             return
     jobs = job_count(os.environ)
     say(
         f"[4/6] compiling mmcv's ops for {device} with {jobs} jobs: about {max(1, 16 // jobs)} "
         f'minutes{", much more for CUDA" if device != "cpu" else ""}, once per machine'
     )
-    wheel = build_ops(venv, facts, requirement, device, target)
-    if not install_wheel(venv, wheel, facts, version, device):
+    wheel = build_ops(venv, facts, name, requirement, device, target)
+    if not install_wheel(venv, wheel, facts, name, version, device):
         say(*explanation(venv.log))
         raise InstallError("mmcv's ops were compiled but do not load; the reason is printed above")
 
 
-def install_wheel(venv: Venv, wheel: Path, facts: Facts, version: str, device: str) -> bool:
+def install_wheel(
+    venv: Venv, wheel: Path, facts: Facts, name: str, version: str, device: str
+) -> bool:
     """Install a wheel of mmcv and tell whether its ops load."""
     options = ['--no-deps', '--force-reinstall', '--no-index']
     venv.pip('install', *options, wheel, failure=f'{wheel} could not be installed')
     venv.ops_torch.write_text(facts.torch)
-    return working_ops(venv, facts, version, device)
+    return working_ops(venv, facts, name, version, device)

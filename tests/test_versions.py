@@ -1,0 +1,84 @@
+"""Versions that cannot work are refused in one sentence, and before they are imported."""
+
+import re
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError
+
+import pytest
+
+from diffkd_mm import versions
+
+WORKING = {
+    'onedl': {'torch': '2.14.1+cu130', 'onedl-mmengine': '0.10.12', 'onedl-mmdetection': '3.5.1'},
+    '2024': {'torch': '2.1.2', 'mmengine': '0.10.7', 'mmcv': '2.1.0', 'mmdet': '3.3.0'},
+    'without ops': {'torch': '2.1.0a0+git1', 'mmengine-lite': '0.10.0', 'mmcv-lite': '2.0.0rc4'},
+    'nothing': {},
+}
+
+
+@pytest.fixture
+def installed(monkeypatch):
+    """Lets packages seem to be installed."""
+
+    def set_versions(packages: dict[str, str]) -> None:
+        def version(name: str) -> str:
+            if name not in packages:
+                raise PackageNotFoundError(name)
+            return packages[name]
+
+        monkeypatch.setattr(versions, 'version', version)
+
+    return set_versions
+
+
+@pytest.mark.parametrize('packages', WORKING.values(), ids=WORKING)
+def test_these_are_taken(installed, packages):
+    installed(packages)
+    versions.refuse_old_versions()
+
+
+@pytest.mark.parametrize(
+    'name, version, minimum',
+    [
+        ('torch', '2.0.1+cu118', '2.1'),
+        ('torch', '1.13.1', '2.1'),
+        ('mmengine', '0.7.4', '0.10'),
+        ('mmcv', '1.7.2', '2.0'),
+        ('mmcv-full', '1.7.2', '2.0'),
+        ('mmdet', '2.28.2', '3.0'),
+        ('mmsegmentation', '0.30.0', '1.0'),
+        ('mmpretrain', '0.9', '1.0'),
+    ],
+)
+def test_older_ones_are_refused(installed, name, version, minimum):
+    installed(WORKING['2024'] | {name: version} if name != 'mmcv-full' else {name: version})
+    expected = f'needs {name} {minimum} or newer, and {version} is'
+    with pytest.raises(ImportError, match=re.escape(expected)):
+        versions.refuse_old_versions()
+
+
+IMPORT = """
+import sys
+from importlib import metadata
+
+def version(name):
+    if name == 'mmdet':
+        return '2.28.2'
+    raise metadata.PackageNotFoundError(name)
+
+metadata.version = version
+try:
+    import diffkd_mm
+except ImportError as error:
+    print(error)
+print([name for name in ('torch', 'mmengine') if name in sys.modules])
+"""
+
+
+def test_importing_the_package_says_so_before_it_imports_anything_old():
+    command = [sys.executable, '-c', IMPORT]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    message, loaded = done.stdout.splitlines()
+    assert message.startswith('diffkd_mm needs mmdet 3.0 or newer, and 2.28.2 is installed: see')
+    assert loaded == '[]'

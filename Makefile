@@ -33,7 +33,7 @@ help:
 	@echo 'make install   install everything into $(VENV); the two above do so when needed'
 	@echo 'make lint      ruff check and ruff format --check'
 	@echo 'make format    let ruff fix and format the code'
-	@echo 'make hashes    after a change of requirements/constraints.txt (needs uv)'
+	@echo 'make hashes    after a change of requirements/constraints*.txt (needs uv)'
 	@echo 'make clean     remove builds and caches (not $(VENV)*, data or work_dirs)'
 
 install:

@@ -4,11 +4,13 @@ import re
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError
+from pathlib import Path
 
 import pytest
 
 from diffkd_mm import versions
 
+ROOT = Path(__file__).parents[1]
 WORKING = {
     'onedl': {'torch': '2.14.1+cu130', 'onedl-mmengine': '0.10.12', 'onedl-mmdetection': '3.5.1'},
     '2024': {'torch': '2.1.2', 'mmengine': '0.10.7', 'mmcv': '2.1.0', 'mmdet': '3.3.0'},
@@ -56,6 +58,19 @@ def test_older_ones_are_refused(installed, name, version, minimum):
     expected = f'needs {name} {minimum} or newer, and {version} is'
     with pytest.raises(ImportError, match=re.escape(expected)):
         versions.refuse_old_versions()
+
+
+@pytest.mark.parametrize('stack', ['', '-openmmlab'])
+def test_the_table_of_stacks_names_the_pinned_versions(stack):
+    lines = (ROOT / f'requirements/constraints{stack}.txt').read_text().splitlines()
+    pins = dict(line.split('==') for line in lines if '==' in line and ';' not in line)
+    of_table = {'torch': f'| 3.11 | {pins["torch"]} |', 'numpy': f'NumPy {pins["numpy"]}'}
+    packages = [name for name in pins if name.removeprefix('onedl-').startswith('mm')]
+    assert len(packages) == 5
+    of_table |= {name: f'{name} {pins[name]}' for name in packages}
+    rows = (ROOT / 'docs/stacks.md').read_text().splitlines()
+    (row,) = (x for x in rows if x.startswith(of_table['torch']))
+    assert [name for name, text in of_table.items() if text not in row] == []
 
 
 IMPORT = """

@@ -59,6 +59,7 @@ test-openmmlab:
 
 docs: install
 	$(RUN) -m pip install -q -r requirements/docs.txt -c requirements/constraints.txt
+	rm -rf docs/_build
 	$(RUN) -m sphinx -W --keep-going -q -c docs -d docs/_build/doctrees . docs/_build/html
 	$(RUN) docs/check_links.py docs/_build/html
 

@@ -66,7 +66,7 @@ def run(line, monkeypatch):
 
 def test_start_runs(clone, monkeypatch, capsys):
     for block in blocks('start', 'shell'):
-        for line in block.splitlines():
+        for line in block.replace('\\\n', '').splitlines():
             run(line, monkeypatch)
     (block,) = blocks('start', 'python')
     exec(block, {})
@@ -74,7 +74,9 @@ def test_start_runs(clone, monkeypatch, capsys):
 
 
 def test_own_pair_runs(clone, monkeypatch, capsys):
-    propose, train, list_taps = (block.strip() for block in blocks('own_pair', 'shell'))
+    propose, train, list_taps = (
+        block.replace('\\\n', '').strip() for block in blocks('own_pair', 'shell')
+    )
     run(propose, monkeypatch)
     printed = ' '.join(capsys.readouterr().out.split())
     assert 'fpn.loss_kd' in printed
@@ -121,6 +123,16 @@ def test_the_new_config_of_from_mmrazor(tmp_path):
     for name, options in Config.fromfile(tmp_path / 'new.py').model.points.items():
         PointOptions.from_config(name, options)
     ast.parse(old)
+
+
+def test_method_says_where_things_are():
+    page = (DOCS / 'method.md').read_text()
+    package = ROOT / 'diffkd_mm'
+    for path in re.findall(r'`((?:\w+/)+\w+\.py)`', page):
+        assert (package / path).is_file(), path
+    code = '\n'.join(file.read_text() for file in package.rglob('*.py'))
+    for name, method in re.findall(r'`([A-Z]\w+)\.(\w+)`', page):
+        assert f'class {name}(' in code and f'def {method}(' in code, f'{name}.{method}'
 
 
 # --- links ---------------------------------------------------------------------------------------

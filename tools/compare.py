@@ -20,7 +20,7 @@ from diffkd_mm.experiments import plots, report
 from diffkd_mm.experiments.checks import check_plan
 from diffkd_mm.experiments.launching import Launcher
 from diffkd_mm.experiments.results import summarise
-from diffkd_mm.experiments.runs import Arm, parse_grid, plan, plan_arms
+from diffkd_mm.experiments.runs import Arm, group_by_option, parse_grid, plan, plan_arms
 from diffkd_mm.experiments.study import contrast, find, pick, tunable
 from diffkd_mm.experiments.training import Trainer, threads_per_job
 
@@ -76,11 +76,18 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         metavar=('A', 'B'),
         help='print A − B, paired by seed; names of configs, or of rows of the table',
     )
+    parser.add_argument(
+        '--against',
+        metavar='KEY',
+        help='draw the metric over the values that the configs have at this dotted key',
+    )
     parser.add_argument('--relative-to', metavar='A', help='the row whose s/iteration is 1')
     args = parser.parse_args(argv)
     for option, seeds in (('--seeds', args.seeds), ('--tune-seeds', args.tune_seeds)):
         if twice := sorted({seed for seed in seeds if seeds.count(seed) > 1}):
             parser.error(f'{option} names {", ".join(map(str, twice))} more than once')
+    if args.tune_seeds and args.against:
+        parser.error('--against draws all values of a --grid; --tune-seeds picks one')
     if args.tune_seeds and not args.grid:
         parser.error('--tune-seeds picks from a --grid; there is none')
     if both := sorted(set(args.seeds) & set(args.tune_seeds)):
@@ -101,6 +108,8 @@ def compare(args: argparse.Namespace, trainer: Trainer) -> list[bool]:
         *([('--relative-to', args.relative_to)] if args.relative_to else []),
     ]:
         find(rows, name, option)
+    if args.against:
+        group_by_option(arms, args.against)  # a mistake shows before hours of training
 
     tuning, succeeded = [], []
     if args.tune_seeds:
@@ -136,6 +145,9 @@ def write(args: argparse.Namespace, arms: list[Arm], summaries: list, tuning: li
         rows = report.contrast_rows(contrasts, metric, split)
         report.write_csv(folder / 'contrasts.csv', rows)
         files.append('contrasts.csv')
+    if args.against:
+        plots.plot_against(summaries, args.against, metric, split, folder / 'against.png')
+        files.append('against.png')
     (folder / 'comparison.md').write_text(text)
     plots.plot_curves(summaries, metric, folder / 'curves.png')
     plots.plot_intervals(summaries, contrasts, metric, split, folder / 'arms.png')

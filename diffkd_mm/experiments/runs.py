@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from inspect import signature
 from pathlib import Path
 
 from mmengine.config import Config, DictAction
@@ -20,6 +21,7 @@ from mmengine.registry import MODELS, init_default_scope
 from diffkd_mm.configs import load_config, read_config
 from diffkd_mm.distillers.teachers import teacher_options
 from diffkd_mm.errors import DistillationError
+from diffkd_mm.registry import MODELS as OUR_MODELS
 
 FINISHED, STARTED, LOCK = 'finished.json', 'started.json', '.lock'
 
@@ -224,6 +226,67 @@ def has_place_for(cfg: Config, key: str) -> bool:
         else:
             return False
     return isinstance(node, dict | list | Config)
+
+
+def option_of(cfg: Config, key: str) -> object:
+    """The value that a config has at a dotted key, or the default of what the option is for.
+
+    None where the config has no place for the key, or its default is not known.
+    """
+    if not has_place_for(cfg, key):
+        return None
+    *path, option = key.split('.')
+    node = cfg
+    for part in path:
+        node = node[int(part)] if isinstance(node, list) else node[part]
+    if isinstance(node, list):
+        return None
+    if option in node:
+        value = node[option]
+        return value if isinstance(value, str | int | float) else str(value)
+    target = OUR_MODELS.get(node['type']) if isinstance(node.get('type'), str) else None
+    parameter = signature(target.__init__).parameters.get(option) if target else None
+    return None if parameter is None or parameter.default is parameter.empty else parameter.default
+
+
+def group_by_option(arms: list[Arm], key: str) -> dict[str, dict[object, Arm]]:
+    """The arms by their value of an option, in lines: a config's own where it has several values.
+
+    Args:
+        arms (list[Arm]): The arms.
+        key (str): Dotted key of the option, such as ``model.points.fpn.loss.loss_weight``.
+
+    Returns:
+        dict: Per line its arms by value, in rising order. The line without a name has the configs
+        of one value each.
+
+    Raises:
+        DistillationError: If no arm has the option, or two of a line have one value.
+    """
+    found = [(value, arm) for arm in arms if (value := option_of(arm.cfg, key)) is not None]
+    if not found:
+        raise DistillationError(f'--against {key}: no config has this option.')
+    stems = [arm.config.stem for _, arm in found]
+    lines: dict[str, dict[object, Arm]] = {}
+    for value, arm in found:
+        stem = arm.config.stem
+        line = lines.setdefault(stem if stems.count(stem) > 1 else '', {})
+        if value in line:
+            raise DistillationError(
+                f'--against {key}: {line[value].name} and {arm.name} both have {value}; compare '
+                'configs that differ in it alone.'
+            )
+        line[value] = arm
+    return {
+        name: {value: line[value] for value in sorted(line, key=as_number)}
+        for name, line in lines.items()
+    }
+
+
+def as_number(value: object) -> tuple[bool, float, str]:
+    """What to sort values of an option by: numbers by size, then the others by their text."""
+    number = isinstance(value, int | float)
+    return not number, float(value) if number else 0.0, str(value)
 
 
 def plan_arms(configs: list[Path], options: list[str], grid: dict[str, list[str]]) -> list[Arm]:

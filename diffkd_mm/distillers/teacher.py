@@ -111,6 +111,7 @@ class FrozenTeacher:
         self.trust_checkpoint = trust_checkpoint
         self.name = name
         self.model: nn.Module | None = None
+        self.classes: list[str] | None = None  # that it was trained on, if its file says so
 
     @classmethod
     def from_options(cls, options: dict, name: str = ONLY) -> 'FrozenTeacher':
@@ -165,7 +166,8 @@ class FrozenTeacher:
             raise DistillationError(f'{self.label}: {error}') from error
         self._load(model, weights, checkpoint)
         _check_values(model, checkpoint, self.label)
-        _compare_classes(trained_classes(loaded), self.label)
+        self.classes = trained_classes(loaded)
+        _compare_classes(self.classes, self.label)
         self.model = model.eval().requires_grad_(False).to(device)
         return self.model
 

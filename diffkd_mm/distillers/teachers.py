@@ -174,6 +174,18 @@ class Teachers(dict[str, FrozenTeacher]):
         check_channels(student, model)
         self._pixels[name] = pixels_of_both(student.data_preprocessor, model.data_preprocessor)
 
+    def images_for(
+        self, name: str, inputs: Tensor, data_samples: list | None
+    ) -> tuple[Tensor, list | None]:
+        """The images that a teacher sees in place of the student's, and their data samples.
+
+        Args:
+            name (str): The teacher's name.
+            inputs (Tensor): Images of shape (B, 3, H, W), as the student's preprocessor made them.
+            data_samples (list, optional): Data samples of the images.
+        """
+        return convert_images(inputs, data_samples, *self._pixels[name]), data_samples
+
     def run(
         self,
         points: Mapping[str, PointOptions],
@@ -198,9 +210,9 @@ class Teachers(dict[str, FrozenTeacher]):
         records = {}
         for name, group in self.group(points).items():
             if group:
-                images = convert_images(inputs, data_samples, *self._pixels[name])
+                images, samples = self.images_for(name, inputs, data_samples)
                 mine = {point: points[point] for point in group}
-                records |= _run(self[name], mine, images, data_samples, regions)
+                records |= _run(self[name], mine, images, samples, regions)
         return records
 
 

@@ -21,8 +21,13 @@ def parse_lines(lines: Iterable[str | bytes]) -> Iterator[dict]:
             entry = json.loads(line)
         except ValueError:
             continue
-        if isinstance(entry, dict) and 'step' in entry:
+        if isinstance(entry, dict) and 'step' in entry and not is_of_teacher(entry):
             yield entry
+
+
+def is_of_teacher(entry: dict) -> bool:
+    """Whether an entry is what TeacherMetricHook logs, and not of the student."""
+    return any(key.startswith(('teacher/', 'teacher.')) for key in entry)
 
 
 def read_scalars(folder: Path) -> list[dict]:

@@ -3,6 +3,7 @@
 from .checkpoint import CheckpointHook
 from .folding import FoldBranchesHook, RefuseUnfoldedHook
 from .pictures import PicturesHook
+from .teacher_metric import TeacherMetricHook
 from .unconverted import UnconvertedCheckpointHook
 from .warm_start import WarmStartHook
 
@@ -11,6 +12,7 @@ __all__ = [
     'FoldBranchesHook',
     'PicturesHook',
     'RefuseUnfoldedHook',
+    'TeacherMetricHook',
     'UnconvertedCheckpointHook',
     'WarmStartHook',
 ]

@@ -8,7 +8,7 @@ from mmengine.config import ConfigDict
 from table import Row
 
 from diffkd_mm.distillers import DistillationPoint, PointOptions
-from diffkd_mm.hooks import WarmStartHook
+from diffkd_mm.hooks import TeacherMetricHook, WarmStartHook
 
 MSE = dict(type='MSELoss')
 CONV = dict(type='ConvConnector', student_channels=4, teacher_channels=4)
@@ -123,6 +123,10 @@ HOOK = [
     ('lr', [0, -1e-3, '1e-3'], 'takes a number above 0'),
     ('interval', [0, 2.5], 'takes an integer of at least 1'),
 ]
+METRIC_HOOK = [
+    ('num_images', [0, -1, '100', 2.5], 'takes an integer of at least 1 or None'),
+    ('minimum', [-1, '0.3', True], 'takes a number of at least 0 or None'),
+]
 TEACHER = dict(config='mmdet::none.py', checkpoint='none.pth')
 TWO = dict(big=TEACHER, wide=TEACHER)
 
@@ -213,6 +217,7 @@ def rows() -> list[Row]:
     for loss, cfg, option, values, sentence in OF_LOSSES:
         act = functools.partial(of_part, part='loss', cfg=dict(cfg, type=loss))
         found += rows_of(loss, [(option, values, sentence)], act, "point 'fpn', loss: ")
+    found += rows_of('teacher-metric', METRIC_HOOK, lambda k, v: TeacherMetricHook(**{k: v}), '')
     found += rows_of('warm-start', HOOK, lambda k, v: WarmStartHook(**{'num_iters': 1, k: v}), '')
     found += [
         Row(f'name-{i}', lambda folder, name=name: build_point(POINT, name), f'point .*{why}')

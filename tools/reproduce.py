@@ -29,8 +29,8 @@ from diffkd_mm.experiments.reproduction import (
 )
 from diffkd_mm.experiments.training import Trainer, threads_per_job
 
-TOOLS = Path(os.path.relpath(Path(__file__).parent))  # short in the commands that are printed
-ROOT = TOOLS.parent
+ROOT = Path(os.path.relpath(Path(__file__).parents[1]))  # short in the commands that are printed
+TOOLS = ROOT / 'tools'
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:

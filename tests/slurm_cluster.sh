@@ -5,7 +5,7 @@
 #   tests/slurm_cluster.sh up FOLDER      # then: export SLURM_CONF=FOLDER/slurm.conf
 #   tests/slurm_cluster.sh down FOLDER
 #
-# The node claims two GPUs, which are counted and not there, so that the scripts run as they are.
+# The node claims two cores and two GPUs, which need not be there: the launchers run as they are.
 set -euo pipefail
 
 command=${1:?up or down}
@@ -17,8 +17,6 @@ free_port() {
 }
 
 configure() {
-    local cpus
-    cpus=$(nproc)
     cat >"$SLURM_CONF" <<CONF
 ClusterName=tests
 SlurmctldHost=$(hostname -s)
@@ -41,8 +39,9 @@ SelectTypeParameters=CR_CPU
 MpiDefault=none
 ReturnToService=2
 KillWait=5
+SlurmdParameters=config_overrides
 GresTypes=gpu
-NodeName=$(hostname -s) CPUs=$cpus Gres=gpu:2 State=UNKNOWN
+NodeName=$(hostname -s) CPUs=2 Gres=gpu:2 State=UNKNOWN
 PartitionName=tests Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 CONF
     printf 'Name=gpu File=%s\n' /dev/null /dev/zero >"$folder/gres.conf"

@@ -4,6 +4,9 @@ import os
 import re
 import subprocess
 import sys
+import threading
+import time
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -244,6 +247,7 @@ def commands(monkeypatch):
         if '-r' in args:
             args.append(Path(args[args.index('-r') + 1]).read_text())
         calls.append(args)
+        return failure is not None  # what may fail does
 
     monkeypatch.setattr(environment.Venv, 'pip', pip)
     return calls
@@ -253,9 +257,10 @@ def test_packages_are_installed_by_their_hashes(tmp_path, commands):
     pins = environment.read_requirements([ONEDL.constraints])
     hashes = environment.read_hashes(ONEDL.hashes)
     venv = fake_venv(tmp_path, f'rich-{pins["rich"]}', 'numpy-1.0')
-    install.install_packages(venv, pins, hashes)
+    install.install_packages(venv, pins, hashes, install.BUILD_TOOLS, step='2')
     install.install_torch(venv, ONEDL, pins, hashes)
-    tools, others, torch = commands
+    install.install_the_rest(venv, pins, hashes)
+    tools, torch, others = commands
     for command in commands:
         assert '--require-hashes' in command and '--no-deps' in command
     assert 'setuptools==' in tools[-1] and 'numpy==' in tools[-1]
@@ -266,18 +271,90 @@ def test_packages_are_installed_by_their_hashes(tmp_path, commands):
     assert {'torch', 'torchvision', 'triton', 'nvidia-nvtx', 'cuda-toolkit'} < names
 
 
-def test_another_build_of_torch_on_demand(tmp_path, commands, monkeypatch):
+@pytest.mark.parametrize('gpu', [False, True])
+def test_another_build_of_torch_on_demand(tmp_path, commands, monkeypatch, gpu):
+    """Without a GPU, one for the CPU is tried before."""
     monkeypatch.setenv('DIFFKD_MM_ANY_TORCH', '1')
-    install.install_torch(fake_venv(tmp_path), ONEDL, {}, {})
-    assert commands == [['install', '-c', str(ONEDL.constraints), 'torch', 'torchvision']]
+    monkeypatch.setenv('FORCE_CUDA', str(int(gpu)))
+    monkeypatch.setattr(install.shutil, 'which', lambda name: None)
+    pins = dict(torch='2.14.1', torchvision='0.29.1')
+    install.install_torch(fake_venv(tmp_path), ONEDL, pins, {})
+    command = ['install', '-c', str(ONEDL.constraints)]
+    cpu = [*command, 'torch==2.14.1+cpu', 'torchvision==0.29.1+cpu']
+    assert commands == [*([] if gpu else [cpu]), [*command, 'torch', 'torchvision']]
+
+
+def test_what_torch_imports_is_there_before_the_ops_are_compiled():
+    needs = [x for x in metadata.requires('torch') if 'extra ==' not in x]
+    needs = {environment.normalise(re.match(r'[\w.-]+', need)[0]) for need in needs}
+    needs = {need for need in needs if not need.startswith(install.CUDA)}
+    assert needs <= {*install.TORCH_NEEDS, *install.BUILD_TOOLS}
+
+
+class TestCompilingWhileDownloading:
+    @pytest.fixture
+    def both(self, tmp_path, monkeypatch):
+        def run(ops, rest) -> None:
+            monkeypatch.setattr(install, 'install_ops', lambda venv, *args: ops(venv))
+            monkeypatch.setattr(install, 'install_the_rest', lambda venv, *args: rest(venv))
+            tmp_path.joinpath('bin').mkdir(exist_ok=True)
+            names = {ONEDL.mmcv: ''}
+            install.install_while_compiling(environment.Venv(tmp_path), ONEDL, names, names)
+
+        return run
+
+    @staticmethod
+    def sleep(venv) -> None:
+        venv.run(['sleep', '60'], failure='it did not sleep')
+
+    @staticmethod
+    def fail(venv) -> None:
+        time.sleep(0.5)
+        raise InstallError('the reason')
+
+    def test_at_a_time(self, both):
+        compiling, downloading = threading.Event(), threading.Event()
+
+        def meet(mine, other) -> None:
+            mine.set()
+            assert other.wait(10)
+
+        both(lambda venv: meet(compiling, downloading), lambda venv: meet(downloading, compiling))
+
+    @pytest.mark.parametrize('first', ['ops', 'rest'])
+    def test_the_first_that_fails_ends_the_other(self, both, first):
+        """At once, with its own message."""
+        start = time.monotonic()
+        parts = (self.fail, self.sleep) if first == 'ops' else (self.sleep, self.fail)
+        with pytest.raises(InstallError, match='^the reason$'):
+            both(*parts)
+        assert time.monotonic() - start < 20
+
+
+@pytest.mark.parametrize('found, loads', [(False, True), (True, False), (True, True)])
+def test_wheels_that_others_built(tmp_path, monkeypatch, found, loads):
+    """One that is there and loads; otherwise the ops are compiled."""
+    venv = fake_venv(tmp_path)
+
+    def pip(command, *args, failure, env=None):
+        assert command == 'download' and failure is None and '--no-index' in args
+        if found:
+            (Path(args[args.index('-d') + 1]) / 'onedl_mmcv-2.3.6.whl').touch()
+        return found
+
+    monkeypatch.setattr(venv, 'pip', pip)
+    monkeypatch.setattr(mmcv_ops, 'install_wheel', lambda *args: loads)
+    wheels = str(tmp_path)
+    assert mmcv_ops.prebuilt(venv, FACTS, 'onedl-mmcv', '2.3.6', 'cpu', wheels) is (found and loads)
+    assert not mmcv_ops.prebuilt(venv, FACTS, 'onedl-mmcv', '2.3.6', 'cpu', None)
 
 
 def test_each_stack_installs_its_own_mmcv_by_ops_alone(tmp_path, commands):
     """pip would compile it before torch is there."""
     for stack in install.STACKS.values():
         pins = environment.read_requirements([stack.constraints])
-        assert stack.mmcv in pins
-        install.install_packages(fake_venv(tmp_path), pins, environment.read_hashes(stack.hashes))
+        assert {stack.mmcv, *install.BUILD_TOOLS, *install.TORCH_NEEDS} <= pins.keys()
+        install.install_the_rest(fake_venv(tmp_path), pins, environment.read_hashes(stack.hashes))
         names = set(re.findall(r'^([\w.-]+)==', commands[-1][-1], re.MULTILINE))
         assert names and not names & {'mmcv', 'onedl-mmcv', 'opencv-python'}
 

@@ -83,13 +83,13 @@ class FixedNoiseHook(Hook):
 
 @HOOKS.register_module()
 class WaitHook(Hook):
-    """Says that an iteration is reached, and gives time to see it."""
+    """Says that an iteration is reached and gives time to see it, the first time."""
 
     def __init__(self, iteration: int, seconds: float = 3) -> None:
         self.iteration = iteration
         self.seconds = seconds
 
     def before_train_iter(self, runner, *args, **kwargs) -> None:
-        if runner.iter == self.iteration:
+        if runner.iter == self.iteration and not runner._resume:
             print(f'waiting in iteration {self.iteration}', flush=True)
             time.sleep(self.seconds)

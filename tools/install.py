@@ -15,7 +15,9 @@ Environment variables:
 
 - ``DIFFKD_MM_CACHE``: the cache, by default ``diffkd_mm`` in ``$XDG_CACHE_HOME`` or ``~/.cache``.
 - ``DIFFKD_MM_ANY_TORCH``: 1 takes the build of torch that pip's own settings lead to, such as one
-  for the CPU alone from another index, without checking hashes.
+  from another index, without checking hashes; where there is no GPU, one for the CPU if there is.
+- ``DIFFKD_MM_MMCV_WHEELS``: a folder or page with wheels of mmcv, such as the fork's own, of
+  which one that fits is taken instead of compiling; its hash is not checked.
 - ``FORCE_CUDA``: 1 compiles the CUDA ops without a GPU in sight, 0 never compiles them.
 - ``TORCH_CUDA_ARCH_LIST``, ``MAX_JOBS``, ``CXX``: as in any build against torch.
 """
@@ -29,7 +31,8 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,6 +43,11 @@ ROOT = Path(__file__).resolve().parent.parent
 TORCH = ('torch', 'torchvision')
 CUDA = ('cuda-', 'nvidia-', 'triton')  # prefixes of what torch's build for CUDA needs
 BUILD_TOOLS = ('setuptools', 'wheel', 'ninja', 'psutil', 'packaging', 'numpy')
+# What torch needs besides, to be imported while mmcv's ops are compiled.
+TORCH_NEEDS = (
+    *('filelock', 'fsspec', 'jinja2', 'markupsafe', 'mpmath', 'networkx', 'sympy'),
+    'typing-extensions',
+)
 Pins = Mapping[str, str | None]  # versions by package
 FORK = {'onedl-mmcv', 'onedl-mmengine', 'onedl-mmdetection'}
 FORK |= {'onedl-mmsegmentation', 'onedl-mmpretrain'}
@@ -163,28 +171,67 @@ def refuse_other_stack(venv: Venv, stack: Stack) -> None:
         )
 
 
-def install_packages(venv: Venv, pins: Pins, hashes: Mapping[str, str]) -> None:
+def install_packages(
+    venv: Venv, pins: Pins, hashes: Mapping[str, str], names: Collection[str], step: str
+) -> None:
+    """Install those of some packages that are missing."""
+    if missing := venv.lacks(names, pins):
+        say(f'[{step}/6] {len(missing)} packages, such as {missing[0]}')
+        failure = 'the requirements could not be installed'
+        venv.install(*(hashes[name] for name in missing), failure=failure)
+
+
+def install_the_rest(venv: Venv, pins: Pins, hashes: Mapping[str, str]) -> None:
     """Install everything but torch, what it needs for CUDA, mmcv and OpenCV with a display."""
     others = {*TORCH, *(stack.mmcv for stack in STACKS.values()), 'opencv-python'}
     names = [x for x in hashes if x not in others and not x.startswith(CUDA)]
-    for some in (BUILD_TOOLS, names):  # some packages are built with the tools
-        if missing := venv.lacks(some, pins):
-            say(f'[2/6] {len(missing)} packages, such as {missing[0]}')
-            failure = 'the requirements could not be installed'
-            venv.install(*(hashes[name] for name in missing), failure=failure)
+    install_packages(venv, pins, hashes, names, step='5')
+
+
+def has_gpu() -> bool:
+    """Tell whether torch has a use for CUDA, on this machine or, by ``FORCE_CUDA``, on another."""
+    return os.environ.get('FORCE_CUDA') == '1' or shutil.which('nvidia-smi') is not None
 
 
 def install_torch(venv: Venv, stack: Stack, pins: Pins, hashes: Mapping[str, str]) -> None:
     """Install torch, which has to be there before mmcv is built."""
     if not venv.lacks(TORCH, pins):
         return
-    say('[3/6] torch and torchvision: several GB with their CUDA libraries')
     failure = 'torch could not be installed'
     if os.environ.get('DIFFKD_MM_ANY_TORCH') == '1':
-        venv.pip('install', '-c', stack.constraints, *TORCH, failure=failure)
+        say('[3/6] torch and torchvision, as pip finds them')
+        cpu = [f'{name}=={pins[name]}+cpu' for name in TORCH]
+        if has_gpu() or not venv.pip('install', '-c', stack.constraints, *cpu, failure=None):
+            venv.pip('install', '-c', stack.constraints, *TORCH, failure=failure)
         return
+    say('[3/6] torch and torchvision: several GB with their CUDA libraries')
     names = [x for x in hashes if x in TORCH or x.startswith(CUDA)]
     venv.install(*(hashes[name] for name in names), failure=failure)
+
+
+def install_while_compiling(
+    venv: Venv, stack: Stack, pins: Pins, hashes: Mapping[str, str]
+) -> None:
+    """Compile mmcv's ops, which takes the processor, while pip downloads the rest.
+
+    Raises:
+        InstallError: The first of the two that fails; the other is stopped.
+    """
+    compiling = Venv(venv.path, log='mmcv.log')
+    compiling.log.write_text('')
+    with ThreadPoolExecutor(1) as pool:
+        mmcv = stack.mmcv
+        ops = pool.submit(install_ops, compiling, mmcv, pins[mmcv], hashes[mmcv])
+        # One that fails at once, as without a compiler, is not worth waiting for the rest.
+        ops.add_done_callback(lambda done: done.exception() and venv.stop())
+        try:
+            install_the_rest(venv, pins, hashes)
+            ops.result()
+        except BaseException:
+            if ops.done() and ops.exception():
+                raise ops.exception() from None
+            compiling.stop()
+            raise
 
 
 def install_opencv(venv: Venv, hashes: Mapping[str, str]) -> None:
@@ -231,9 +278,10 @@ def install(venv: Venv, stack: Stack = STACKS['onedl']) -> None:
         pins, hashes = read_requirements([stack.constraints]), read_hashes(stack.hashes)
         create(venv)
         refuse_other_stack(venv, stack)
-        install_packages(venv, pins, hashes)
+        for names in (BUILD_TOOLS, TORCH_NEEDS):
+            install_packages(venv, pins, hashes, names, step='2')
         install_torch(venv, stack, pins, hashes)
-        install_ops(venv, stack.mmcv, pins[stack.mmcv], hashes[stack.mmcv])
+        install_while_compiling(venv, stack, pins, hashes)
         install_opencv(venv, hashes)
         install_project(venv)
         venv.stamp.write_text(fingerprint(venv, stack))

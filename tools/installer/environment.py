@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import time
 from collections.abc import Iterable, Mapping
@@ -16,12 +17,20 @@ class InstallError(Exception):
 
 
 class Venv:
-    """A virtual environment and the commands that run in it."""
+    """A virtual environment and the commands that run in it.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        path (Path): Its folder.
+        log (str): Name of the file in it that takes what the commands print; one for each of those
+            that run at a time. Defaults to ``'install.log'``.
+    """
+
+    def __init__(self, path: Path, log: str = 'install.log') -> None:
         self.path = path.absolute()
         self.python = self.path / 'bin' / 'python'
-        self.log = self.path / 'install.log'
+        self.log = self.path / log
+        self.process: subprocess.Popen | None = None
+        self.stopped = False
         self.stamp = self.path / '.diffkd_mm_installed'
         self.ops_torch = self.path / '.mmcv_ops_built_with_torch'
 
@@ -44,14 +53,18 @@ class Venv:
             log.write(f'\n$ {self.python} -c ...\n{done.stdout}{done.stderr}')
         return json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else None
 
-    def pip(self, *args: str | Path, failure: str, env: Mapping[str, str] | None = None) -> None:
+    def pip(
+        self, *args: str | Path, failure: str | None, env: Mapping[str, str] | None = None
+    ) -> bool:
         """Run pip; see :meth:`run`."""
         options = ['--disable-pip-version-check', '--no-input', '--progress-bar', 'off']
         command, *rest = map(str, args)
         if command == 'uninstall':
             options = options[:2]
         env = {**os.environ, 'PIP_USER': '0', **(env or {})}
-        self.run([self.python, '-m', 'pip', command, *options, *rest], failure=failure, env=env)
+        return self.run(
+            [self.python, '-m', 'pip', command, *options, *rest], failure=failure, env=env
+        )
 
     def install(self, *requirements: str, failure: str) -> None:
         """Install packages whose files have one of the hashes given, and nothing beside them.
@@ -69,20 +82,30 @@ class Venv:
     def run(
         self,
         command: list[str | Path],
-        failure: str,
+        failure: str | None,
         env: Mapping[str, str] | None = None,
-    ) -> None:
+    ) -> bool:
         """Run a command with its output in the log and a sign of life every 30 seconds.
 
+        Returns:
+            bool: Whether it succeeded.
+
         Raises:
-            InstallError: With ``failure`` as message if the command fails.
+            InstallError: With ``failure`` as message if the command fails and there is one, or if
+                the environment was stopped.
         """
+        if self.stopped:
+            raise InstallError('stopped')
         start = time.monotonic()
         with self.log.open('a') as log:
             log.write(f'\n$ {" ".join(map(str, command))}\n')
             log.flush()
-            process = subprocess.Popen(
-                [str(part) for part in command], stdout=log, stderr=subprocess.STDOUT, env=env
+            process = self.process = subprocess.Popen(
+                [str(part) for part in command],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=env,
+                start_new_session=True,
             )
             try:
                 while process.poll() is None:
@@ -92,15 +115,24 @@ class Venv:
                         minutes, seconds = divmod(round(time.monotonic() - start), 60)
                         say(f'      {minutes}:{seconds:02d}  {compiled_files(self.log)}'.rstrip())
             except BaseException:
-                process.terminate()
-                process.wait()
+                self.stop()
                 raise
-        if process.returncode != 0:
+        if self.stopped:
+            raise InstallError('stopped')
+        if process.returncode != 0 and failure is not None:
             say(*explanation(self.log))
             raise InstallError(
                 f'{failure} (exit code {process.returncode}); the reason is printed above, '
                 f'the rest is in {self.log}'
             )
+        return process.returncode == 0
+
+    def stop(self) -> None:
+        """End the command that runs, if there is one, with all that it started; start no other."""
+        self.stopped = True
+        if self.process is not None and self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGTERM)
+            self.process.wait()
 
 
 def say(*lines: str) -> None:

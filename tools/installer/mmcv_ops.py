@@ -233,6 +233,8 @@ def install_ops(venv: Venv, name: str, version: str, requirement: str) -> None:
         say("[4/6] mmcv's ops, compiled earlier on this machine")
         if install_wheel(venv, wheel, facts, name, version, device):
             return
+    if prebuilt(venv, facts, name, version, device, os.environ.get('DIFFKD_MM_MMCV_WHEELS')):
+        return
     jobs = job_count(os.environ)
     say(
         f"[4/6] compiling mmcv's ops for {device} with {jobs} jobs: about {max(1, 16 // jobs)} "
@@ -242,6 +244,30 @@ def install_ops(venv: Venv, name: str, version: str, requirement: str) -> None:
     if not install_wheel(venv, wheel, facts, name, version, device):
         say(*explanation(venv.log))
         raise InstallError("mmcv's ops were compiled but do not load; the reason is printed above")
+
+
+def prebuilt(
+    venv: Venv, facts: Facts, name: str, version: str, device: str, source: str | None
+) -> bool:
+    """Install a wheel that others built, and tell whether there was one whose ops load.
+
+    Args:
+        venv (Venv): An environment with torch.
+        facts (Facts): What the ops depend on.
+        name (str): Name of the distribution: ``onedl-mmcv`` or ``mmcv``.
+        version (str): Its version.
+        device (str): What :func:`ops_device` says.
+        source (str, optional): Folder or page with wheels.
+    """
+    if not source:
+        return False
+    say(f"[4/6] mmcv's ops from {source}, if a wheel there fits")
+    with tempfile.TemporaryDirectory(prefix='.prebuilt-', dir=venv.path) as folder:
+        options = ['--no-deps', '--only-binary', name, '--no-index', '-f', source]
+        if not venv.pip('download', *options, '-d', folder, f'{name}=={version}', failure=None):
+            return False
+        (wheel,) = Path(folder).glob('*.whl')
+        return install_wheel(venv, wheel, facts, name, version, device)
 
 
 def install_wheel(

@@ -14,12 +14,13 @@ MMDetection's ``init_detector`` reads ``config.model.backbone``, which a distill
 its student.
 """
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from mmengine.config import Config, ConfigDict
@@ -32,6 +33,7 @@ from .versions import numbers
 
 TORCH = numbers(torch.__version__)
 """PyTorch's version, such as (2, 1, 2)."""
+OutOfMemoryError = getattr(torch, 'OutOfMemoryError', torch.cuda.OutOfMemoryError)
 MIM = Path(__file__).parent / '.mim'
 """Configs, tools and metafiles, where OpenMMLab's packages carry theirs."""
 OWN = 'diffkd_mm::'
@@ -109,13 +111,24 @@ def is_autocast_enabled(device: str) -> bool:
     return torch.is_autocast_enabled(device)
 
 
-def plain_attention() -> AbstractContextManager:
-    """A context in which attention is computed by matrix products, not by a fused kernel."""
+@contextmanager
+def plain_attention() -> Iterator[None]:
+    """A context in which attention is computed by matrix products, not by fused kernels."""
     if TORCH < (2, 3):
-        return torch.backends.cuda.sdp_kernel(enable_flash=False, enable_mem_efficient=False)
+        # Modules have no switch for their own kernel, but do not take it under autocast.
+        seemingly = patch.object(torch, 'is_autocast_enabled', lambda: True)
+        with seemingly, torch.backends.cuda.sdp_kernel(False, True, False):
+            yield
+        return
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
-    return sdpa_kernel(SDPBackend.MATH)
+    fastpath = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fastpath)
 
 
 def flop_counter(modules: Sequence[nn.Module], **options: Any) -> FlopCounterMode:

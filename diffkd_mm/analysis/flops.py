@@ -69,17 +69,12 @@ def _countable() -> Iterator[None]:
     def plain_modulated(x: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, bias, *options):
         return F.conv2d(x, weight, bias, *options[:4])
 
-    fastpath = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        with (
-            plain_attention(),
-            patch.object(deform_conv, 'deform_conv2d', plain),
-            patch.object(modulated_deform_conv, 'modulated_deform_conv2d', plain_modulated),
-        ):
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fastpath)
+    with (
+        plain_attention(),
+        patch.object(deform_conv, 'deform_conv2d', plain),
+        patch.object(modulated_deform_conv, 'modulated_deform_conv2d', plain_modulated),
+    ):
+        yield
 
 
 class MacCounter:

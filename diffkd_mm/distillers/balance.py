@@ -100,7 +100,7 @@ def _gradient_norms(own: Tensor, loss_kd: Tensor, taps: Sequence[Tensor]) -> tup
             for loss in (own, loss_kd)
         )
     except RuntimeError as error:
-        if 'checkpoint' not in str(error):
+        if 'checkpoint' not in str(error).lower():
             raise
         raise DistillationError(
             "balance has by='gradient', and there is activation checkpointing behind the student's "

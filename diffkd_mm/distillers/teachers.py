@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
-import torch
 from torch import Tensor, nn
 
+from ..compat import OutOfMemoryError
 from ..errors import DistillationError
 from ..taps import Record, run_to_taps, runs_whole
 from .point_options import PointOptions
@@ -227,7 +227,7 @@ def _run(
     taps = [options.teacher_tap for options in points.values()]
     try:
         records = run_to_taps(teacher.model, taps, images, data_samples, regions)
-    except (DistillationError, torch.OutOfMemoryError):
+    except (DistillationError, OutOfMemoryError):
         raise
     except Exception as error:
         whole = [

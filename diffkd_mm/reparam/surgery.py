@@ -88,9 +88,9 @@ class Surgery:
             if isinstance(holder, ConvModule):  # which initialises its convolution by itself
                 kaiming_init(branch.layer)
         setattr(holder, child, branches.train(layer.training))
-        holder.register_load_state_dict_pre_hook(
-            partial(_share_out, child=child, norm_name=norm_name, noise=self.noise)
-        )
+        share_out = partial(_share_out, child=child, norm_name=norm_name, noise=self.noise)
+        # The public name for it is younger.
+        holder._register_load_state_dict_pre_hook(share_out, with_module=True)
 
 
 def _share_out(

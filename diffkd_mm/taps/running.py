@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from weakref import WeakSet
 
-import torch
 from torch import Tensor, nn
 
+from ..compat import OutOfMemoryError
 from ..errors import DistillationError
 from .families import predict, run_model, runs_whole
 from .recording import Record, Tap, record
@@ -76,7 +76,7 @@ def run_or_predict(
         return predict(model, inputs, data_samples)
     try:
         return run_model(model, paths, inputs, data_samples)
-    except (DistillationError, torch.OutOfMemoryError):
+    except (DistillationError, OutOfMemoryError):
         raise
     except Exception as cause:
         if not runs_whole(model, paths):

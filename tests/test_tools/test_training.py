@@ -191,6 +191,7 @@ class TestDistributed:
         cfg.custom_hooks = [
             dict(type='CompareReplicasHook', out=str(tmp_path)),
             dict(type='diffkd_mm.WarmStartHook', num_iters=2),
+            dict(type='diffkd_mm.PicturesHook', interval=1, num_images=1),
         ]
         cfg.train_dataloader.batch_size = 2
         cfg.randomness = dict(seed=None, diff_rank_seed=True)  # as in the configs for COCO
@@ -203,6 +204,7 @@ class TestDistributed:
         assert reports[0]['start'] == reports[1]['start'] != reports[0]['end']
         assert reports[0]['end'] == reports[1]['end']
         assert not any('teacher' in name for name in reports[0]['reduced'])
+        assert [*tmp_path.rglob('fpn.saliency_1.png')]
         run(
             TOOLS / 'dist_test.sh',
             config,

@@ -99,7 +99,8 @@ def try_step(
         Trial: Time, memory and losses.
 
     Raises:
-        DistillationError: If the config is none of a distillation, or its points do not fit.
+        DistillationError: If the config is none of a distillation, its points do not fit, or the
+            student does not take a step on noise, as one that needs annotations of another kind.
     """
     init_default_scope(cfg.get('default_scope', 'mmengine'))
     distiller, random = _build(cfg, read_weights)
@@ -115,12 +116,21 @@ def try_step(
     phases = Phases(device)
     start = phases.now()
     with phases('student'):
-        data = distiller.data_preprocessor(batch, True)
-        losses = distiller(**data, mode='loss')
-        total, values = distiller.parse_losses(losses)
-        total.backward()
-        optimizer.step()
+        try:
+            data = distiller.data_preprocessor(batch, True)
+            losses = distiller(**data, mode='loss')
+            total, values = distiller.parse_losses(losses)
+            total.backward()
+            optimizer.step()
+        except (DistillationError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:  # a model may ask for annotations that are not made up here
+            raise DistillationError(
+                f'the step failed on {batch_size} images of noise, {shape[0]}×{shape[1]}: '
+                f'{type(error).__name__}: {first_line(error)}'
+            ) from error
     seconds = phases.now() - start
+    shape = tuple(data['inputs'].shape[2:])  # a data preprocessor may have padded them
     points = tuple(f'{name}.' for name in distiller.distillation)
     theirs = {k: v for k, v in losses.items() if k.startswith(points)}
     own, _ = distiller.student.parse_losses({k: v for k, v in losses.items() if k not in theirs})

@@ -164,10 +164,24 @@ def test_dry_run_with_the_teachers_weights(written, tmp_path, teacher_checkpoint
 
 def test_dry_run_without_weights(written, tmp_path):
     cfg = _distillation(written, tmp_path, 'missing.pth')
-    trial = try_step(cfg, (64, 64))
+    trial = try_step(cfg, (40, 64))
+    assert trial.shape == (64, 64)  # padded to a multiple of 32
     assert len(trial.random) == 1 and "no checkpoint 'missing.pth'" in str(trial)
     trial = try_step(cfg, (64, 64), read_weights=False)
     assert 'as asked for: the sizes of the losses say nothing yet' in str(trial)
+
+
+def test_dry_run_of_a_student_that_needs_other_annotations(written, tmp_path, monkeypatch):
+    from mmdet.models import RetinaNet
+
+    def loss(self, inputs, data_samples):
+        return data_samples[0].gt_sem_seg
+
+    cfg = _distillation(written, tmp_path, 'missing.pth')
+    monkeypatch.setattr(RetinaNet, 'loss', loss)
+    message = 'the step failed on 1 images of noise, 64×64: AttributeError: .*gt_sem_seg'
+    with pytest.raises(DistillationError, match=message):
+        try_step(cfg, (64, 64), batch_size=1, read_weights=False)
 
 
 def test_dry_run_of_another_config():

@@ -41,12 +41,18 @@ class Method(NamedTuple):
     boxes: bool = False
 
 
+_OF_THE_PAPER = ('FasterRCNN', 'RetinaNet', 'FCOS', 'RepPointsDetector')
+
+
 def _weight(student: Survey) -> tuple[float, str]:
     if student.task == 'detection':
         reppoints = type(student.model).__name__ == 'RepPointsDetector'
         weight = 15.0 if reppoints else 5.0
         kind = 'RepPoints' if reppoints else 'detectors'
-        return weight, f"weight {weight:g} is the paper's for {kind} on COCO (appendix B.3)"
+        why = f"weight {weight:g} is the paper's for {kind} on COCO (appendix B.3)"
+        if type(student.model).__name__ not in _OF_THE_PAPER:
+            why += ', none of this family: watch its size'
+        return weight, why
     if student.task == 'segmentation':
         return 1.0, 'weight 1 is ours; the paper compares the class scores of segmentors'
     return 1.0, "weight 1 is the paper's (appendix B.2)"

@@ -71,6 +71,16 @@ CLASSIFIERS = [
     ('swin', 'mobilenet', 'cwd', dict(feature=''), ''),
     ('resnet18', 'resnet100', 'diffkd', dict(feature=''), '10 classes and the teacher 100'),
 ]
+
+
+def test_a_weight_of_other_families_says_so(surveyed):
+    """The paper's weight is for four families of detectors."""
+    known = recommend_for(surveyed('fcos'), surveyed('fcos')).points['fpn'].why
+    other = recommend_for(surveyed('gfl'), surveyed('fcos')).points['fpn'].why
+    assert "the paper's for detectors on COCO (appendix B.3)" in known
+    assert other == f'{known}, none of this family: watch its size'
+
+
 PAIRS = DETECTORS + SEGMENTORS + CLASSIFIERS
 
 

@@ -220,7 +220,7 @@ def count_config(cfg: Config, shape: tuple[int, int]) -> dict[str, Count]:
         for name, teacher in on_meta.teachers.items():
             parts.append(
                 lambda x, name=name, label=teacher.label: {
-                    label: count_model(x.teachers[name].model, shape)
+                    label: count_model(x.teachers[name].model, x.teachers[name].image_size(shape))
                 }
             )
         if on_meta.teachers:

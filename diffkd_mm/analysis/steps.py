@@ -156,15 +156,20 @@ def measure_teacher(cfg: Config, on: Conditions) -> dict:
     samples = [x.clone() for x in batch['data_samples']]
     data = distiller.data_preprocessor({**batch, 'data_samples': samples}, True)
 
+    step()
+    images = {
+        name: distiller.teachers.images_for(name, data['inputs'], data['data_samples'])
+        for name in distiller.teachers
+    }
+
     @torch.no_grad()
     def whole() -> float:
         start = phases.now()
         with torch.autocast(on.device, torch.bfloat16, enabled=on.amp):
-            for teacher in distiller.teachers.values():
-                teacher.model(**data, mode='tensor')
+            for name, teacher in distiller.teachers.items():
+                teacher.model(*images[name], mode='tensor')
         return phases.now() - start
 
-    step()
     whole()
     seconds: dict[str, list[float]] = dict(teacher=[], whole=[], step=[])
     for _ in range(on.iters):

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -40,9 +41,9 @@ class Distiller(StudentNames, BaseModel):
     Args:
         student (dict): Config of the student, any model of MMDetection, MMSegmentation or
             MMPretrain.
-        teacher (dict, optional): Options of :class:`FrozenTeacher`: ``config``, ``checkpoint`` and
-            ``trust_checkpoint``; or a dict of several teachers' options by their names, of which
-            each point says its own by ``teacher_name``. May be left out if there are no points.
+        teacher (dict, optional): Options of :class:`FrozenTeacher`; or a dict of several teachers'
+            options by their names, of which each point says its own by ``teacher_name``. May be
+            left out if there are no points.
         points (dict, optional): Options of a point, see :class:`PointOptions`, by the point's name.
         inherit (Sequence[str] | str | dict): Parts of the student, such as
             ``['neck', 'bbox_head']``, that are initialised from the teacher's where names and
@@ -115,7 +116,8 @@ class Distiller(StudentNames, BaseModel):
                 # Weights that are drawn here must not change those that the student is given.
                 with torch.random.fork_rng([]):
                     model = MMENGINE_MODELS.build(teacher.model_config())
-                levels |= look_at_teacher(self._taught[name], model)
+                size = partial(teacher.image_size, model=model)
+                levels |= look_at_teacher(self._taught[name], model, size)
             except Exception as error:
                 self._teacher_errors[name] = error
         self._build_points(levels)
@@ -187,10 +189,11 @@ class Distiller(StudentNames, BaseModel):
             DistillationError: If a point does not fit.
         """
         self.teachers.take(name, model, self.student)
+        size = self.teachers[name].image_size
         if self._left_out(name):
-            self._build_points(look_at_teacher(self._taught[name], model))
+            self._build_points(look_at_teacher(self._taught[name], model, size))
         points = {key: self.distillation[key] for key in self._taught[name]}
-        check_points(points, self.student, model)
+        check_points(points, self.student, model, size)
 
     def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
         """Passes over the tensors of points that are left out for want of a teacher.

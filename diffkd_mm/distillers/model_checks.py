@@ -1,14 +1,15 @@
 """Points are checked against student and teacher before the first step."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from torch import nn
 
 from ..errors import DistillationError
 from ..taps import BATCH_SIZE, ProbeError, check_tap, probe
 from .point import DistillationPoint
-from .point_building import naming, teacher_not_called
+from .point_building import naming, stride_size, teacher_not_called
 from .point_checks import check_processes, check_queries
+from .scaling import Size
 
 
 def guide_of(point: DistillationPoint, teacher: nn.Module) -> nn.Module | None:
@@ -18,7 +19,10 @@ def guide_of(point: DistillationPoint, teacher: nn.Module) -> nn.Module | None:
 
 
 def check_points(
-    points: Mapping[str, DistillationPoint], student: nn.Module, teacher: nn.Module
+    points: Mapping[str, DistillationPoint],
+    student: nn.Module,
+    teacher: nn.Module,
+    image_size: Callable[[Size], Size],
 ) -> None:
     """Looks for the teacher's taps and compares both models' levels on blank images.
 
@@ -28,6 +32,7 @@ def check_points(
         points (Mapping): The teacher's points by their names.
         student (nn.Module): The student.
         teacher (nn.Module): The teacher.
+        image_size (Callable): The size of its images for that of the student's.
 
     Raises:
         DistillationError: If a point does not fit; names it.
@@ -42,7 +47,7 @@ def check_points(
     try:
         shapes, size = probe(
             (student, [point.options.student_tap for point in points.values()], True),
-            (teacher, [point.options.teacher_tap for point in points.values()], False),
+            (teacher, [point.options.teacher_tap for point in points.values()], False, image_size),
         )
     except ProbeError as error:
         # A tap that needs annotations: the first training step checks it.
@@ -55,7 +60,7 @@ def check_points(
         return
     for name, point in points.items():
         with naming(name):
-            _check_levels(point, *shapes, size, teacher)
+            _check_levels(point, *shapes, stride_size(point.options, size, image_size), teacher)
 
 
 def _check_levels(
@@ -65,7 +70,7 @@ def _check_levels(
     size: tuple[int, int],
     teacher: nn.Module,
 ) -> None:
-    """Compares the levels that blank images of a size gave at both taps of a point."""
+    """Compares the levels that blank images gave at both taps; strides are those of a size."""
     options = point.options
     student_levels, teacher_levels = students[options.student_tap], teachers[options.teacher_tap]
     if not teacher_levels:

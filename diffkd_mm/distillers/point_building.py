@@ -1,6 +1,6 @@
 """Building points: what their options leave open is found by looking at student and teacher."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -12,6 +12,7 @@ from .levels import LevelChoice
 from .point import DistillationPoint
 from .point_checks import check_branches, check_queries
 from .point_options import PointOptions
+from .scaling import Size
 
 
 @contextmanager
@@ -126,14 +127,25 @@ def _student_levels(
     )
 
 
+def stride_size(options: PointOptions, size: Size, image_size: Callable[[Size], Size]) -> Size:
+    """The image that the strides of a teacher's levels are counted in.
+
+    The student's, so that maps of equal size are found; where they are resized, the teacher's own.
+    """
+    return image_size(size) if options.resize else size
+
+
 def look_at_teacher(
-    plans: Mapping[str, PlannedPoint], teacher: nn.Module
+    plans: Mapping[str, PlannedPoint],
+    teacher: nn.Module,
+    image_size: Callable[[Size], Size],
 ) -> dict[str, list[Tensor]]:
     """Finds the teacher's chosen levels of the points that ask for them, by the points' names.
 
     Args:
         plans (Mapping): The planned points.
         teacher (nn.Module): The teacher; its weights do not matter.
+        image_size (Callable): The size of its images for that of the student's.
 
     Raises:
         DistillationError: If there is no such tap, or the teacher cannot be run on a blank image.
@@ -143,7 +155,7 @@ def look_at_teacher(
         check_tap(teacher, plan.options.teacher, f'point {name!r}, teacher tap')
     taps = [plan.options.teacher_tap for plan in asking.values()]
     try:
-        (found,), size = probe((teacher, taps, False))
+        (found,), size = probe((teacher, taps, False, image_size))
     except ProbeError as error:
         raise DistillationError(
             f'point {next(iter(asking))!r}: the teacher could not be run on a blank image to '
@@ -156,6 +168,7 @@ def look_at_teacher(
             if not tensors:
                 raise teacher_not_called(teacher, plan.options.teacher_tap)
             if plan.options.strides is not None:
-                plan.choice.match_strides('teacher', tensors, size)
+                counted = stride_size(plan.options, size, image_size)
+                plan.choice.match_strides('teacher', tensors, counted)
             levels[name] = plan.choice.select(tensors, 'teacher')
     return levels

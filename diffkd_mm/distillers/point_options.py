@@ -36,7 +36,8 @@ class PointOptions:
         teacher_levels (Sequence[int], optional): Indices of the teacher levels. Defaults to all.
         strides (Sequence[int], optional): Strides, in pixels, of the levels to compare, in place
             of their indices on both sides: ``[8, 16, 32, 64]`` are the levels that necks with
-            P2–P6 and P3–P7 share.
+            P2–P6 and P3–P7 share. They are pixels of the student's image, also of a teacher with a
+            ``scale``, so that maps have one size; with ``resize``, each of the own image.
         regions (str, optional): Path of the student's RoI extractor. The teacher's RoI head then
             runs on the very regions that the student sampled in this step, without proposals,
             assignment or NMS of its own. For taps in RoI heads.

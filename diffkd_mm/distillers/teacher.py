@@ -13,8 +13,9 @@ from ..checkpoints import convert_published
 from ..checkpoints.reading import model_weights, read_checkpoint_file, trained_classes
 from ..configs import is_distillation, load_config, zoo_checkpoint
 from ..errors import DistillationError
-from ..options import check_options
+from ..options import PositiveFloat, check_options
 from ..reparam import check_folded
+from .scaling import Size, scaled_size
 
 # The name of a teacher that has none, because there is no other.
 ONLY = 'teacher'
@@ -95,6 +96,9 @@ class FrozenTeacher:
             the config's package lists. Those that :func:`~diffkd_mm.checkpoints.convert_published`
             knows are converted while they are loaded.
         trust_checkpoint (bool): Allow a checkpoint that can run code. Defaults to False.
+        scale (float): By how much the images are larger that it sees than the student's: both sides
+            of a batch become the multiples of its ``pad_size_divisor`` nearest to that. Defaults to
+            1.
         name (str): Its name among several teachers, which is no option. Defaults to ``'teacher'``,
             for the only one.
     """
@@ -104,11 +108,13 @@ class FrozenTeacher:
         config: str | dict,
         checkpoint: str,
         trust_checkpoint: bool = False,
+        scale: PositiveFloat = 1.0,
         name: str = ONLY,
     ) -> None:
         self.config = config
         self.checkpoint = checkpoint
         self.trust_checkpoint = trust_checkpoint
+        self.scale = scale
         self.name = name
         self.model: nn.Module | None = None
         self.classes: list[str] | None = None  # that it was trained on, if its file says so
@@ -133,6 +139,16 @@ class FrozenTeacher:
     def label(self) -> str:
         """What it is called in messages and tables: ``teacher``, or ``teacher.<name>``."""
         return label(self.name)
+
+    def image_size(self, size: Size, model: nn.Module | None = None) -> Size:
+        """Height and width, in pixels, of its images where the student's are of a size.
+
+        Args:
+            size (tuple[int, int]): Height and width of the student's.
+            model (nn.Module, optional): Its model, where it is not built yet.
+        """
+        model = self.model if model is None else model
+        return scaled_size(size, self.scale, model.data_preprocessor)
 
     def model_config(self) -> dict:
         """The config of the model alone; of a distillation's config, that of its student."""

@@ -9,6 +9,7 @@ from ..errors import DistillationError
 from ..taps import Record, run_to_taps, runs_whole
 from .point_options import PointOptions
 from .preprocessing import Pixels, check_channels, convert_images, pixels_of_both
+from .scaling import divisor_of, resize_batch, scale_regions
 from .student_model import refuse_semi_supervised
 from .teacher import ONLY, FrozenTeacher, label
 
@@ -184,7 +185,14 @@ class Teachers(dict[str, FrozenTeacher]):
             inputs (Tensor): Images of shape (B, 3, H, W), as the student's preprocessor made them.
             data_samples (list, optional): Data samples of the images.
         """
-        return convert_images(inputs, data_samples, *self._pixels[name]), data_samples
+        images = convert_images(inputs, data_samples, *self._pixels[name])
+        size = self[name].image_size(tuple(inputs.shape[2:]))
+        if size == tuple(inputs.shape[2:]):
+            return images, data_samples
+        wanted = self._pixels[name][1]
+        pad_value = wanted.pad_value if wanted else 0
+        divisor = divisor_of(self[name].model.data_preprocessor)
+        return resize_batch(images, data_samples, size, pad_value, divisor)
 
     def run(
         self,
@@ -212,7 +220,8 @@ class Teachers(dict[str, FrozenTeacher]):
             if group:
                 images, samples = self.images_for(name, inputs, data_samples)
                 mine = {point: points[point] for point in group}
-                records |= _run(self[name], mine, images, samples, regions)
+                rois = regions and scale_regions(regions, inputs.shape[2:], images.shape[2:])
+                records |= _run(self[name], mine, images, samples, rois)
         return records
 
 

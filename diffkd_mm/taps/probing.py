@@ -87,13 +87,14 @@ def sizes_to_try(*models: nn.Module) -> list[tuple[int, int]]:
     return list(dict.fromkeys([*squares[:2], *named, *squares[2:]]))
 
 
-def probe(*runs: tuple[nn.Module, Sequence[Tap], bool]) -> Probe:
+def probe(*runs: tuple) -> Probe:
     """Runs models once on blank images and reports the shapes at their taps.
 
     Args:
         *runs (tuple): Each a model, whose modes, buffers and generators are left as found, its
             taps, see :func:`run_to_taps`, and whether it is run in training mode, as a student is;
-            where that fails, as with heads that need annotations then, in evaluation mode.
+            where that fails, as with heads that need annotations then, in evaluation mode. A fourth
+            item may be a function that gives the size of its images for that of the others.
 
     Returns:
         Probe: The shapes at the first size that all models run on: 128 and 256 pixels, those that
@@ -106,7 +107,7 @@ def probe(*runs: tuple[nn.Module, Sequence[Tap], bool]) -> Probe:
     causes = {}
     for size in sizes_to_try(*(model for model, *_ in runs)):
         try:
-            return Probe([_probe(model, taps, mode, size) for model, taps, mode in runs], size)
+            return Probe([_probe(*run[:3], _size_for(run, size)) for run in runs], size)
         except DistillationError:
             raise
         except Exception as error:
@@ -115,6 +116,10 @@ def probe(*runs: tuple[nn.Module, Sequence[Tap], bool]) -> Probe:
     error = causes[named[0] if named else next(iter(causes))]
     reason = (str(error).strip().splitlines() or [''])[0]
     raise ProbeError(f'{type(error).__name__}: {reason}') from error
+
+
+def _size_for(run: tuple, size: tuple[int, int]) -> tuple[int, int]:
+    return run[3](size) if len(run) > 3 else size
 
 
 def _probe(

@@ -66,6 +66,22 @@ def test_other_regions_have_a_loss():
     assert loss_of(model)['reg.loss_kd'] > 1e-6
 
 
+def test_regions_are_those_of_the_teachers_images():
+    """Which are twice as large; the student's regions were those of its own."""
+    model = build(two_stage(), two_stage(), dict(reg=REG))
+    model.teacher.scale = 2.0
+    seen = []
+    for side in (model.student, model.teacher.model):
+        side.roi_head.bbox_roi_extractor.register_forward_pre_hook(
+            lambda module, args: seen.append((args[1], args[0][0].shape[-1]))
+        )
+    assert loss_of(model)['reg.loss_kd'] > 0
+    (student, width), (teacher, larger) = seen
+    assert larger == 2 * width and len(student) > 1
+    torch.testing.assert_close(teacher[:, 1:], 2 * student[:, 1:])
+    assert torch.equal(teacher[:, 0], student[:, 0])
+
+
 def test_loss_is_the_mean_over_all_regions_and_deltas():
     model = build(two_stage(), two_stage(), dict(reg=REG))
     extractor, calls = model.student.roi_head.bbox_roi_extractor, []

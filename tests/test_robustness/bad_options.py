@@ -151,6 +151,8 @@ DISTILLERS = {
         'checkpoint=.*takes a string',
     ),
     'teacher-trust': (dict(teacher=dict(TEACHER, trust_checkpoint='no')), 'takes True or False'),
+    'teacher-scale': (dict(teacher=dict(TEACHER, scale=0)), 'scale=0.*takes a number above 0'),
+    'teacher-scale-text': (dict(teacher=dict(TEACHER, scale='2')), "scale='2'.*a number above 0"),
     'teacher-option': (dict(teacher=dict(TEACHER, trust=True)), "no option 'trust'.*trust_checkp"),
     'teacher-name': (dict(points=named('big')), "no teacher of the name 'big'; there is a single"),
     'teachers-name': (dict(teacher=TWO, points=named('gib')), 'the teachers are big, wide'),

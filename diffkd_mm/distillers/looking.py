@@ -100,11 +100,13 @@ def features_of(
 
 def images_of(model: Distiller, data: dict) -> list[np.ndarray]:
     """The RGB images, (H, W, 3) of 8 bits, of a batch that was not preprocessed yet."""
-    # Loaded as BGR, which the model's data preprocessor turns round if it wants RGB; or as RGB.
-    order = -1 if Pixels.of(model.student.data_preprocessor).reversed else 1
+    # OpenMMLab reads files as BGR, whether or not the data preprocessor turns them round; what
+    # was in memory as RGB, such as MMPretrain's CIFAR, is not turned and has no path.
+    reverses = Pixels.of(model.student.data_preprocessor).reversed
+    is_bgr = [reverses or 'img_path' in sample for sample in data['data_samples']]
     return [
-        x.permute(1, 2, 0).clamp(0, 255).to(torch.uint8).cpu().numpy()[..., ::order]
-        for x in data['inputs']
+        x.permute(1, 2, 0).clamp(0, 255).to(torch.uint8).cpu().numpy()[..., :: -1 if bgr else 1]
+        for x, bgr in zip(data['inputs'], is_bgr)
     ]
 
 

@@ -159,6 +159,8 @@ def test_logits_are_drawn_as_scores_and_other_vectors_not(runner, monkeypatch):
     hook.before_train(runner)
     # Three as in a batch of the training, of one size; two are drawn.
     assert [x.shape for x in hook._data['inputs']] == [(3, 32, 32)] * 3 and len(hook._images) == 2
+    in_memory = hook._data['inputs'][0].permute(1, 2, 0)  # and RGB as it is
+    np.testing.assert_array_equal(hook._images[0], in_memory)
     iterate(hook, runner)
     runner.iter = 2
     iterate(hook, runner)

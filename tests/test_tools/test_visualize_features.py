@@ -62,13 +62,18 @@ def test_a_point_without_a_connector(draw):
     assert list(features) == ['student', 'teacher']
 
 
-def test_image_files(draw, tmp_path):
+@pytest.mark.parametrize('turned', [True, False])
+def test_image_files(draw, tmp_path, turned):
+    """Drawn in their own colours, whatever order of the channels the student wants."""
     files = []
     for name in ('a.png', 'b.png'):
         image = np.random.default_rng(len(files)).integers(256, size=(64, 64, 3), dtype=np.uint8)
         files.append(tmp_path / name)
         cv2.imwrite(str(files[-1]), image[..., ::-1])
-    _, (images, features) = draw('--images', *files)
+    _, (images, features) = draw(
+        *('--images', *files, '--cfg-options'),
+        f'model.student.data_preprocessor.bgr_to_rgb={turned}',
+    )
     np.testing.assert_array_equal(images[1], image)
     assert len(features['teacher']) == 2
 

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -25,8 +26,11 @@ from unittest.mock import patch
 import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.config.utils import MODULE2PACKAGE
+from mmengine.dataset import InfiniteSampler
 from mmengine.hub import hub
+from mmengine.runner import loops
 from torch import nn
+from torch.utils.data import BatchSampler, DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
 from .versions import numbers
@@ -159,6 +163,54 @@ class _OlderFlopCounter(FlopCounterMode):
         return leave
 
 
+class _LateIterator(loops._InfiniteDataloaderIterator):
+    """Starts no worker and draws no number before its first batch: hooks that seed come first."""
+
+    def __init__(self, dataloader: DataLoader) -> None:
+        self._dataloader, self._iterator, self._epoch = dataloader, None, 0
+        self._to_pass_over = 0
+
+    def pass_over(self, num_batches: int) -> None:
+        """Answers the next batches asked for with None, where the sampler can go on behind them."""
+        batches = self._dataloader.batch_sampler
+        sampler = getattr(batches, 'sampler', None)
+        if type(batches) is BatchSampler and isinstance(sampler, InfiniteSampler):
+            sampler.skip(num_batches * batches.batch_size)
+            self._to_pass_over = num_batches
+
+    def __next__(self) -> Any:
+        if self._to_pass_over:
+            self._to_pass_over -= 1
+            return None
+        if self._iterator is None:
+            self._iterator = iter(self._dataloader)
+        return super().__next__()
+
+
+def resume_without_loading() -> None:
+    """Gives older MMEngine what later ones do when a training by iterations is resumed.
+
+    They loaded all batches seen before once more, which takes time and draws random numbers, so
+    the training did not go on as if it had not been interrupted.
+    """
+    if hasattr(InfiniteSampler, 'skip'):
+        return
+
+    def skip(self: InfiniteSampler, num_samples: int) -> None:
+        self.indices = islice(self._indices_of_rank(), num_samples, None)
+
+    run_whole = loops.IterBasedTrainLoop.run
+
+    def run(self: loops.IterBasedTrainLoop) -> nn.Module:
+        self.dataloader_iterator.pass_over(self._iter)
+        return run_whole(self)
+
+    InfiniteSampler.skip = skip
+    loops.IterBasedTrainLoop.run = run
+    loops._InfiniteDataloaderIterator = _LateIterator
+
+
 find_packages_by_module()
+resume_without_loading()
 find_own_configs()
 show_the_students_config()

@@ -168,23 +168,40 @@ class _LateIterator(loops._InfiniteDataloaderIterator):
 
     def __init__(self, dataloader: DataLoader) -> None:
         self._dataloader, self._iterator, self._epoch = dataloader, None, 0
-        self._to_pass_over = 0
+        self._to_pass_over, self._by_index = 0, False
 
     def pass_over(self, num_batches: int) -> None:
-        """Answers the next batches asked for with None, where the sampler can go on behind them."""
+        """Answers the next batches asked for with None; loads them only where it has to."""
         batches = self._dataloader.batch_sampler
         sampler = getattr(batches, 'sampler', None)
         if type(batches) is BatchSampler and isinstance(sampler, InfiniteSampler):
             sampler.skip(num_batches * batches.batch_size)
             self._to_pass_over = num_batches
+        elif self._dataloader.num_workers == 0 and batches is not None:
+            self._to_pass_over, self._by_index = num_batches, True
 
     def __next__(self) -> Any:
-        if self._to_pass_over:
-            self._to_pass_over -= 1
-            return None
-        if self._iterator is None:
+        if self._iterator is None and (self._by_index or not self._to_pass_over):
             self._iterator = iter(self._dataloader)
-        return super().__next__()
+        if not self._to_pass_over:
+            return super().__next__()
+        self._to_pass_over -= 1
+        if self._by_index:
+            self._next_index()
+        return None
+
+    def _next_index(self) -> None:
+        try:
+            self._iterator._next_index()
+        except StopIteration:
+            self._epoch += 1
+            batches = self._dataloader.batch_sampler
+            for sampler in (self._dataloader.sampler, getattr(batches, 'sampler', None)):
+                if hasattr(sampler, 'set_epoch'):
+                    sampler.set_epoch(self._epoch)
+                    break
+            self._iterator = iter(self._dataloader)
+            self._iterator._next_index()
 
 
 def resume_without_loading() -> None:

@@ -46,6 +46,23 @@ def tabulate_step(result: dict) -> Table:
     return table
 
 
+def tabulate_teacher(rows: list[dict]) -> Table:
+    """The variants of :mod:`~diffkd_mm.analysis.teacher_speed`, one a row."""
+    table = Table(
+        'teacher', 'median, s', 'ratio (min–max)', 'weights, MB', 'peak beside them, MB', 'at taps'
+    )
+    for row in rows:
+        table.add_row(
+            row['variant'],
+            f'{row["seconds"]:.4f}',
+            f'{row["ratio"]:.3f} ({row["ratio_min"]:.3f}–{row["ratio_max"]:.3f})',
+            f'{row["weight_bytes"] / 1e6:.0f}',
+            f'{row["peak_bytes"] / 1e6:.0f}',
+            f'{row["difference"]:.0e}',
+        )
+    return table
+
+
 def tabulate_counts(counts: dict[str, Count]) -> Table:
     """The counts as a table."""
     table = Table('part', 'parameters, M', 'MACs, G', 'undilated, G')

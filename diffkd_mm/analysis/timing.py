@@ -51,6 +51,12 @@ class Phases:
             torch.cuda.synchronize()
         return self.clock()
 
+    def held(self) -> int:
+        """What is held now, in bytes of the same kind as the peaks."""
+        if self.on_cuda:
+            return torch.cuda.memory_allocated()
+        return _resident('VmRSS')
+
     def _reset_peak(self) -> None:
         if self.on_cuda:
             torch.cuda.reset_peak_memory_stats()
@@ -63,11 +69,16 @@ class Phases:
     def _peak(self) -> int:
         if self.on_cuda:
             return torch.cuda.max_memory_allocated()
-        try:
-            lines = Path('/proc/self/status').read_text().splitlines()
-            return next(int(x.split()[1]) for x in lines if x.startswith('VmHWM')) * 1024
-        except (OSError, StopIteration):
-            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        return _resident('VmHWM')
+
+
+def _resident(which: str) -> int:
+    """Bytes of memory of this process: ``'VmRSS'``, what it has now, or ``'VmHWM'``, the peak."""
+    try:
+        lines = Path('/proc/self/status').read_text().splitlines()
+        return next(int(x.split()[1]) for x in lines if x.startswith(which)) * 1024
+    except (OSError, StopIteration):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from ..reparam import check_folded, fold
 from ..taps import Record, outputs, record, record_regions
 from .finite import check_finite
 from .inheritance import inherit_tensors
-from .model_checks import check_points, guide_of
+from .model_checks import check_points, guide_of, named_in
 from .point import DistillationPoint
 from .point_building import look_at_teacher, naming, plan_points
 from .reach import ReachLog
@@ -155,7 +155,7 @@ class Distiller(StudentNames, BaseModel):
             self.build_teacher()
         for name, parts in self.inherit.items():
             if self.teachers[name].model is not None:
-                inherit_tensors(self.student, self.teachers[name].model, parts)
+                inherit_tensors(self.student, self.teachers[name].as_loaded(), parts)
 
     @property
     def teacher(self) -> FrozenTeacher | None:
@@ -194,6 +194,7 @@ class Distiller(StudentNames, BaseModel):
             self._build_points(look_at_teacher(self._taught[name], model, size))
         points = {key: self.distillation[key] for key in self._taught[name]}
         check_points(points, self.student, model, size)
+        self.teachers[name].run.untouched = named_in(points.values())
 
     def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
         """Passes over the tensors of points that are left out for want of a teacher.

@@ -1,6 +1,6 @@
 """Points are checked against student and teacher before the first step."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from torch import nn
 
@@ -16,6 +16,12 @@ def guide_of(point: DistillationPoint, teacher: nn.Module) -> nn.Module | None:
     """The teacher's layer that guides a point's chain, if there is one."""
     path = getattr(point.chain, 'guidance', None)
     return teacher.get_submodule(path) if path else None
+
+
+def named_in(points: Collection[DistillationPoint]) -> set[str]:
+    """Paths of the teacher's modules that points tap or are guided by."""
+    taps = {point.options.teacher for point in points}
+    return taps | {path for x in points if (path := getattr(x.chain, 'guidance', None))}
 
 
 def check_points(

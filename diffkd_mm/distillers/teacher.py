@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable
+from typing import Literal
 
 import torch
 from mmengine.logging import print_log
@@ -16,6 +17,7 @@ from ..errors import DistillationError
 from ..options import PositiveFloat, check_options
 from ..reparam import check_folded
 from .scaling import Size, scaled_size
+from .teacher_speed import TeacherRun
 
 # The name of a teacher that has none, because there is no other.
 ONLY = 'teacher'
@@ -99,6 +101,8 @@ class FrozenTeacher:
         scale (float): By how much the images are larger that it sees than the student's: both sides
             of a batch become the multiples of its ``pad_size_divisor`` nearest to that. Defaults to
             1.
+        dtype (str, optional): ``'bfloat16'`` or ``'float16'``: what its convolutions and linear
+            layers compute in. Its taps are handed on in float32. Defaults to None: as the student.
         name (str): Its name among several teachers, which is no option. Defaults to ``'teacher'``,
             for the only one.
     """
@@ -109,12 +113,14 @@ class FrozenTeacher:
         checkpoint: str,
         trust_checkpoint: bool = False,
         scale: PositiveFloat = 1.0,
+        dtype: Literal['bfloat16', 'float16'] | None = None,
         name: str = ONLY,
     ) -> None:
         self.config = config
         self.checkpoint = checkpoint
         self.trust_checkpoint = trust_checkpoint
         self.scale = scale
+        self.run = TeacherRun(dtype)
         self.name = name
         self.model: nn.Module | None = None
         self.classes: list[str] | None = None  # that it was trained on, if its file says so
@@ -185,6 +191,12 @@ class FrozenTeacher:
         self.classes = trained_classes(loaded)
         _compare_classes(self.classes, self.label)
         self.model = model.eval().requires_grad_(False).to(device)
+        return self.model
+
+    def as_loaded(self) -> nn.Module:
+        """The built teacher with the tensors of its file, which is read anew if it has run."""
+        if self.run.has_changed(self.model):
+            return self.build(next(self.model.parameters()).device)
         return self.model
 
     def _load(self, model: nn.Module, weights: dict[str, Tensor], checkpoint: str) -> None:

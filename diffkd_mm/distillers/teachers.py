@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from ..compat import OutOfMemoryError
 from ..errors import DistillationError
-from ..taps import Record, run_to_taps, runs_whole
+from ..taps import Record, runs_whole
 from .point_options import PointOptions
 from .preprocessing import Pixels, check_channels, convert_images, pixels_of_both
 from .scaling import divisor_of, resize_batch, scale_regions
@@ -235,7 +235,7 @@ def _run(
     """Runs a teacher on its own kind of images."""
     taps = [options.teacher_tap for options in points.values()]
     try:
-        records = run_to_taps(teacher.model, taps, images, data_samples, regions)
+        records = teacher.run(teacher.model, taps, images, data_samples, regions)
     except (DistillationError, OutOfMemoryError):
         raise
     except Exception as error:

@@ -43,7 +43,7 @@ def test_same_network_has_no_loss():
     model = build(two_stage(), two_stage(), dict(reg=REG), same_weights=True)
     model.student.backbone.eval()  # the student's batch norms must not differ from the teacher's
     losses = loss_of(model)
-    assert losses['reg.loss_kd'].item() == 0
+    assert losses['reg.loss_kd'].item() < 1e-12  # the teacher's batch norms are folded
     # ... which is not for want of outputs.
     with torch.no_grad():
         model.student.roi_head.bbox_head.fc_reg.bias += 2
@@ -112,6 +112,7 @@ def test_teacher_proposes_assigns_and_samples_nothing(monkeypatch):
     monkeypatch.setattr(teacher.roi_head, 'loss', forbidden)
     monkeypatch.setattr(teacher.roi_head.bbox_assigner, 'assign', forbidden)
     monkeypatch.setattr(teacher.roi_head.bbox_sampler, 'sample', forbidden)
+    loss_of(model)  # the first run is repeated to see what folding its norms changes
     calls = []
     teacher.roi_head.bbox_head.register_forward_hook(lambda *_: calls.append('head'))
     loss_of(model)
@@ -122,6 +123,7 @@ def test_first_stage_of_a_cascade():
     cascade = two_stage('cascade_rcnn/cascade-mask-rcnn_r50_fpn_20e_coco.py')
     points = dict(reg=dict(REG, teacher='roi_head.bbox_head.0.fc_reg'))
     model = build(two_stage(reg_class_agnostic=True), cascade, points)
+    loss_of(model)
     calls = []
     for stage, head in enumerate(model.teacher.model.roi_head.bbox_head):
         head.register_forward_hook(lambda *_, stage=stage: calls.append(stage))
@@ -143,6 +145,7 @@ def test_every_stage_of_a_cascade_by_one_teacher():
         for i in range(3)
     }
     model = build(cascade, two_stage(reg_class_agnostic=True), points)
+    loss_of(model)
     regions, replayed = [], []
     for extractor in model.student.roi_head.bbox_roi_extractor:
         extractor.register_forward_pre_hook(lambda _, args: regions.append(args[1]))
@@ -166,7 +169,7 @@ def test_head_that_extracts_twice():
     model = build(cfg, cfg, dict(reg=REG), same_weights=True)
     model.student.backbone.eval()
     model.student.roi_head.eval()
-    assert loss_of(model)['reg.loss_kd'].item() == 0
+    assert loss_of(model)['reg.loss_kd'].item() < 1e-12
 
 
 def test_student_that_chooses_its_samples_first():
@@ -176,6 +179,7 @@ def test_student_that_chooses_its_samples_first():
         type='OHEMSampler', num=32, pos_fraction=0.25, neg_pos_ub=-1, add_gt_as_proposals=True
     )
     model = build(cfg, two_stage(), dict(reg=REG))
+    loss_of(model)
     calls = []
     model.teacher.model.roi_head.bbox_head.register_forward_hook(
         lambda _, args, output: calls.append(len(output[0]))

@@ -67,6 +67,18 @@ def test_overhead(config, tmp_path):
     assert 0 < result['ratio_min'] <= result['ratio'] <= result['ratio_max']
 
 
+def test_teacher_speed(config, tmp_path, capsys):
+    out = tmp_path / 'out.json'
+    arguments = [str(config), '--shape', '64', '64', '--iters', '2', '--json', str(out)]
+    benchmark.main([*arguments, '--teacher-speed', 'bfloat16'])
+    built, float32, bfloat16 = json.loads(out.read_text())['rows']
+    assert (built['ratio'], built['difference']) == (1, 0)
+    assert 0 < float32['ratio_min'] <= float32['ratio'] <= float32['ratio_max']
+    assert 0 < float32['difference'] < 1e-4 < bfloat16['difference']
+    assert bfloat16['weight_bytes'] < 0.55 * built['weight_bytes']
+    assert 'as built' in capsys.readouterr().out
+
+
 @pytest.fixture
 def slow(monkeypatch):
     """Makes a function take so many seconds, on a clock that knows of nothing else."""

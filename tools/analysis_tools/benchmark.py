@@ -6,7 +6,8 @@ The images are noise, the annotations made up and all weights random: nothing is
 time and memory do not depend on them much. ``--overhead`` compares the plain student with the same
 student in a distiller without points instead, ``--points`` with the same student in the config's
 distiller, but for the time of the teacher, and ``--teacher`` the teacher, as deep as its taps need,
-with its whole forward pass.
+with its whole forward pass. ``--teacher-speed`` compares the teacher as it was built with what a
+distillation makes of it, in float32 and with ``teacher=dict(dtype=…)``.
 """
 
 import argparse
@@ -20,7 +21,8 @@ from mmengine.registry import init_default_scope
 from rich.console import Console
 
 from diffkd_mm.analysis import steps
-from diffkd_mm.analysis.tables import tabulate_step, write_json
+from diffkd_mm.analysis.tables import tabulate_step, tabulate_teacher, write_json
+from diffkd_mm.analysis.teacher_speed import measure_teacher_speed
 from diffkd_mm.analysis.timing import Phases
 from diffkd_mm.errors import DistillationError
 from diffkd_mm.launch import command_config
@@ -43,6 +45,13 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     instead.add_argument('--overhead', action='store_true', help='distiller without points')
     instead.add_argument('--points', action='store_true', help='what the points add to a step')
     instead.add_argument('--teacher', action='store_true', help='what the teacher is spared')
+    instead.add_argument(
+        '--teacher-speed',
+        nargs='*',
+        metavar='DTYPE',
+        choices=['bfloat16', 'float16'],
+        help='what makes the teacher faster, in float32 and these dtypes',
+    )
     parser.add_argument('--threads', type=int, help="CPU threads, PyTorch's default otherwise")
     parser.add_argument(
         '--cpu-time',
@@ -54,9 +63,11 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def measure(cfg: Config, args: argparse.Namespace) -> dict:
+def measure(cfg: Config, args: argparse.Namespace) -> dict | list[dict]:
     """Measures what the options ask for."""
     on = steps.Conditions(args.device, tuple(args.shape), args.batch_size, args.amp, args.iters)
+    if args.teacher_speed is not None:
+        return measure_teacher_speed(cfg, on, tuple(args.teacher_speed))
     if args.overhead or args.points:
         return steps.measure_overhead(cfg, on, points=args.points)
     return steps.measure_teacher(cfg, on) if args.teacher else steps.measure_phases(cfg, on)
@@ -80,9 +91,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         result = measure(cfg, args)
     except DistillationError as error:
         raise SystemExit(str(error)) from error
-    Console().print(tabulate_step(result))
+    tabulate = tabulate_teacher if args.teacher_speed is not None else tabulate_step
+    Console().print(tabulate(result))
     if args.json:
-        write_json(dict(config=str(args.config), device=args.device, **result), args.json)
+        of = dict(config=str(args.config), device=args.device)
+        write_json(of | (result if isinstance(result, dict) else dict(rows=result)), args.json)
 
 
 if __name__ == '__main__':

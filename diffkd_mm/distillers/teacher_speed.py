@@ -1,0 +1,225 @@
+"""The frozen teacher's forward pass at the least cost: norms, memory layout and dtype."""
+
+import logging
+from collections.abc import Callable, Collection, Sequence
+from contextlib import nullcontext
+
+import torch
+from mmcv.cnn.bricks import wrappers
+from mmengine.logging import print_log
+from torch import Tensor, nn
+
+from ..compat import OutOfMemoryError, is_autocast_enabled
+from ..errors import DistillationError
+from ..taps import Record, Tap, run_to_taps
+from .norm_folding import fold_norms, watch
+
+Records = dict[Tap, Record]
+
+# Whose weights autocast casts, and nothing else happens to.
+_CASTS = (
+    nn.Conv2d,
+    nn.ConvTranspose2d,
+    nn.Linear,
+    nn.modules.linear.NonDynamicallyQuantizableLinear,  # of attention
+    wrappers.Conv2d,
+    wrappers.ConvTranspose2d,
+    wrappers.Linear,
+)
+# By how much of its largest value a tap may change where only the order of rounding does.
+_TOLERANCE = dict(cpu=1e-4)
+_COARSE = 1e-2  # on other devices: GPUs multiply in TF32
+
+
+class TeacherRun:
+    """Runs a frozen model up to its taps, and with its first images makes it faster.
+
+    Batch norms are folded into the convolutions that feed them, and on the CPU the weights are laid
+    out channels last, unless there are grouped convolutions or operators of MMCV. Then the taps are
+    compared with those of the model as it was; if they differ by more than rounding does, the
+    change is taken back.
+    So what cannot be folded (a convolution with two readers, a head that reads its norms) is not.
+
+    With a dtype, weights of convolutions and linear layers are cast, once, and the model runs under
+    autocast to this dtype. What is handed on is float32 again.
+
+    Args:
+        dtype (str, optional): ``'bfloat16'`` or ``'float16'``. Defaults to None: as it is.
+
+    Attributes:
+        untouched (Collection[str]): Paths of modules that stay what they are: those that are
+            tapped, and those that are called from elsewhere.
+    """
+
+    def __init__(self, dtype: str | None = None) -> None:
+        self.dtype = None if dtype is None else getattr(torch, dtype)
+        self.untouched: Collection[str] = ()
+        self._changed: nn.Module | None = None
+        self._channels_last = False
+
+    def has_changed(self, model: nn.Module) -> bool:
+        """Whether the model's weights are not those that were loaded any more."""
+        return model is self._changed
+
+    def __call__(
+        self,
+        model: nn.Module,
+        taps: Sequence[Tap],
+        images: Tensor,
+        data_samples: list | None = None,
+        regions: dict[str, list[Tensor]] | None = None,
+    ) -> Records:
+        """Runs the model, see :func:`~diffkd_mm.taps.run_to_taps`.
+
+        Args:
+            model (nn.Module): The model, in eval mode. It is changed by the first run.
+            taps (Sequence[Tap]): What is tapped.
+            images (Tensor): Preprocessed images of shape (B, 3, H, W).
+            data_samples (list, optional): Data samples of the images.
+            regions (dict, optional): The regions that taps ask for.
+
+        Returns:
+            dict: Per tap the tensors of all calls in order.
+
+        Raises:
+            DistillationError: If the model does not run in the dtype.
+        """
+
+        def run() -> Records:
+            return run_to_taps(model, taps, images, data_samples, regions)
+
+        device = images.device.type
+        if model is not self._changed and device != 'meta':
+            exact = self._quicken(model, run, device)
+            self._changed = model
+            if self.dtype is not None:
+                self._cast(model, run, exact, device)
+            elif not is_autocast_enabled(device):
+                return self._hand_on(exact)
+        with self._autocast(device):
+            return self._hand_on(run())
+
+    def _autocast(self, device: str) -> torch.autocast | nullcontext:
+        if self.dtype is None or device == 'meta':
+            return nullcontext()
+        return torch.autocast(device, self.dtype)
+
+    def _quicken(self, model: nn.Module, run: Callable[[], Records], device: str) -> Records:
+        """Changes the model as far as its taps stay the same, and returns what they gave."""
+        with torch.autocast(device, enabled=False):
+            with watch(model, self.untouched) as flow:
+                expected = run()
+            changes: list[Callable[[], None]] = []
+            if pairs := flow.pairs():
+                changes.append(fold_norms(model, pairs))
+            if device == 'cpu' and _gains_from_channels_last(model):
+                changes.append(_lay_out(model))
+            found = expected
+            while changes:
+                try:
+                    found = run()
+                    difference = _difference(found, expected)
+                except Exception:  # whatever it was, it is the change's fault
+                    difference = float('nan')
+                if difference <= _TOLERANCE.get(device, _COARSE):
+                    break
+                changes.pop()()
+                found = expected
+        self._channels_last = len(changes) > bool(pairs)
+        if pairs and changes:
+            print_log(
+                f'teacher: {len(pairs)} batch norms are folded into convolutions; its taps differ '
+                f'by {difference:.0e} of their largest value',
+                logger='current',
+            )
+        return found
+
+    def _cast(
+        self, model: nn.Module, run: Callable[[], Records], exact: Records, device: str
+    ) -> None:
+        """Casts the weights and checks that the model runs with them.
+
+        Raises:
+            DistillationError: If it does not, or not to finite numbers.
+        """
+        name = str(self.dtype).removeprefix('torch.')
+        for module in model.modules():
+            if type(module) in _CASTS:
+                for parameter in module.parameters(recurse=False):
+                    parameter.data = parameter.data.to(self.dtype)
+        try:
+            with self._autocast(device):
+                difference = _difference(run(), exact)
+        except OutOfMemoryError:
+            raise
+        except Exception as error:
+            raise DistillationError(
+                f"teacher: it does not run with dtype='{name}' on this device. Leave dtype out. "
+                f'({type(error).__name__}: {error})'
+            ) from error
+        if not difference < float('inf'):
+            raise DistillationError(
+                f"teacher: with dtype='{name}' its taps are not finite. Use 'bfloat16', or leave "
+                'dtype out.'
+            )
+        print_log(
+            f'teacher: in {name} its taps differ by {difference:.0e} of their largest value',
+            logger='current',
+        )
+        if (device, self.dtype) == ('cpu', torch.float16):
+            print_log(
+                "teacher: float16 is slow on most processors; 'bfloat16' is not on those with "
+                'AVX512-BF16 or AMX.',
+                logger='current',
+                level=logging.WARNING,
+            )
+
+    def _hand_on(self, records: Records) -> Records:
+        """What was tapped, in float32 and in the order of its dimensions, as losses expect it."""
+        for record in records.values():
+            for i, (tensor, version) in enumerate(record):
+                if tensor._version != version:
+                    continue  # overwritten, for which it is going to be refused
+                changed = tensor.float() if tensor.dtype == self.dtype else tensor
+                if self._channels_last:
+                    changed = changed.contiguous()
+                if changed is not tensor:
+                    record[i] = changed, changed._version
+        return records
+
+
+def _gains_from_channels_last(model: nn.Module) -> bool:
+    """Whether there are convolutions and nothing that loses: groups, or operators of MMCV.
+
+    Its RoIAlign reads channels-last maps as if they were not.
+    """
+    modules = list(model.modules())
+    convs = [x for x in modules if isinstance(x, nn.Conv2d)]
+    return (
+        bool(convs)
+        and all(x.groups in (1, x.in_channels) for x in convs)
+        and not any(type(x).__module__.startswith('mmcv.ops.') for x in modules)
+    )
+
+
+def _lay_out(model: nn.Module) -> Callable[[], None]:
+    """Lays the weights of convolutions out channels last; returns what takes it back."""
+    convs = [x for x in model.modules() if isinstance(x, nn.Conv2d)]
+
+    def lay_out(memory_format: torch.memory_format) -> None:
+        for conv in convs:
+            conv.to(memory_format=memory_format)
+
+    lay_out(torch.channels_last)
+    return lambda: lay_out(torch.contiguous_format)
+
+
+def _difference(found: Records, expected: Records) -> float:
+    """The largest difference of a tensor as a share of its largest value; NaN is passed on."""
+    differences = [
+        (x.double() - y.double()).abs().max() / y.double().abs().max().clamp(min=1e-30)
+        for tap, record in expected.items()
+        for (x, _), (y, _) in zip(found[tap], record, strict=True)
+        if y.numel()
+    ]
+    return torch.stack(differences).max().item() if differences else 0.0

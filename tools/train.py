@@ -11,7 +11,7 @@ from mmengine.runner import Runner
 from diffkd_mm.checkpoints.reading import read_all_safely
 from diffkd_mm.checkpoints.storage import has_checkpoints
 from diffkd_mm.errors import DistillationError
-from diffkd_mm.hooks import RefuseUnfoldedHook
+from diffkd_mm.hooks import DataWaitHook, RefuseUnfoldedHook
 from diffkd_mm.launch import end_process_group, explain_lost_processes, launch_config, type_name
 
 
@@ -96,6 +96,7 @@ def main() -> None:
     try:
         runner = Runner.from_cfg(cfg)
         runner.register_hook(RefuseUnfoldedHook())
+        runner.register_hook(DataWaitHook())
         runner.train()
     except (DistillationError, FloatingPointError) as error:
         # The message says what to change; a traceback would bury it.

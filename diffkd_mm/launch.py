@@ -73,6 +73,9 @@ def distribute_on_cpu(cfg: Config) -> None:
         broadcast_buffers=False, find_unused_parameters=cfg.get('find_unused_parameters', False)
     )
     cfg.model_wrapper_cfg = {'type': 'MMDistributedDataParallel', **wrapper, 'device_ids': None}
+    if 'runner_type' in cfg:  # the FlexibleRunner, which has its wrapper in the strategy
+        cfg.strategy = cfg.get('strategy') or dict(type='DDPStrategy')
+        cfg.strategy.setdefault('model_wrapper', cfg.model_wrapper_cfg)
 
 
 def use_slurms_ranks() -> None:

@@ -6,6 +6,7 @@ import os
 from mmengine.config import Config, DictAction
 from mmengine.device import get_device
 from mmengine.hooks import CheckpointHook
+from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from diffkd_mm.checkpoints.reading import read_all_safely
@@ -94,7 +95,8 @@ def main() -> None:
     elif args.resume:
         cfg.resume, cfg.load_from = True, args.resume
     try:
-        runner = Runner.from_cfg(cfg)
+        # As MMDetection's tool: MMEngine's other runner on demand.
+        runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
         runner.register_hook(RefuseUnfoldedHook())
         runner.register_hook(DataWaitHook())
         runner.train()

@@ -28,8 +28,13 @@ from ..checkpoints.storage import (
     checkpoint_folder,
     latest_checkpoint,
 )
+from ..distillers import Distiller
+from ..errors import DistillationError
 from ..registry import HOOKS
 from .generators import BatchSeeds, generator_states, restore_generators
+
+# Of MMEngine's FlexibleRunner: those that keep a model whole.
+STRATEGIES = ('SingleDeviceStrategy', 'DDPStrategy')
 
 
 @HOOKS.register_module()
@@ -62,7 +67,12 @@ class CheckpointHook(_CheckpointHook):
     # Where to resume from
 
     def before_run(self, runner: Runner) -> None:
-        """Chooses the checkpoint if the training is to resume from the latest one."""
+        """Chooses the checkpoint if the training is to resume from the latest one.
+
+        Raises:
+            DistillationError: If the strategy would cut a distiller's parameters into pieces.
+        """
+        _refuse_sharding(runner)
         if not runner._resume or runner._load_from is not None:
             return
         folder = checkpoint_folder(runner.work_dir, self.out_dir)
@@ -213,6 +223,17 @@ MMENGINE_HOOKS.register_module(name='CheckpointHook', force=True, module=Checkpo
 
 def _unwrapped(runner: Runner) -> nn.Module:
     return runner.model.module if is_model_wrapper(runner.model) else runner.model
+
+
+def _refuse_sharding(runner: Runner) -> None:
+    strategy = getattr(runner, 'strategy', None)
+    kind = type(strategy).__name__
+    if strategy and kind not in STRATEGIES and isinstance(_unwrapped(runner), Distiller):
+        raise DistillationError(
+            f'strategy={kind}: it cuts the parameters into pieces under names of its own, and a '
+            "distiller's checkpoint has the student's names; use DDPStrategy, or the plain Runner. "
+            'The teacher, which is no part of the model, would stay whole in any case.'
+        )
 
 
 def _sampler(loader: DataLoader) -> Any:

@@ -91,6 +91,10 @@ class DiffKDLevel(nn.Module):
         # Channels last as the memory is: the loss's gradient would not follow the layout.
         return F.mse_loss(noise_pred.permute(0, 2, 3, 1), noise.permute(0, 2, 3, 1))
 
+    def alignment_loss(self, student: Tensor, target: Tensor) -> Tensor:
+        """MSE between projected student map and target, which trains the projection alone."""
+        return F.mse_loss(self.student_projection(student.detach()).float(), target)
+
     def denoise(self, student: Tensor) -> tuple[Tensor, Tensor | None]:
         """Projected, noised (eq. 8) and denoised student map, and γ of shape (B,)."""
         sample = self.student_projection(student).float()
@@ -158,6 +162,10 @@ class DiffKDConnector(Connector):
             computed; with ``noise_adapter=None`` the connector is then a deep projector, the same
             layers trained by the distillation loss alone.
         loss_ae_weight (float): λ2 of eq. 9. Defaults to 1.0.
+        loss_align_weight (float): Weight of ``loss_align``, the MSE between projected student
+            feature and target, which trains the student's projection alone and asks it for the
+            teacher's basis, in which the denoiser was taught. Not in the paper. Defaults to 0.0:
+            it is not computed.
         vectors (bool): Whether the levels are vectors (B, C), which says what denoiser and noise
             adapter are by default. Found by the distiller. Defaults to False.
 
@@ -187,6 +195,7 @@ class DiffKDConnector(Connector):
         with_cp: bool = False,
         loss_diff_weight: NonNegativeFloat = 1.0,
         loss_ae_weight: NonNegativeFloat = 1.0,
+        loss_align_weight: NonNegativeFloat = 0.0,
         vectors: bool = False,
     ) -> None:
         super().__init__(student_channels, teacher_channels, num_levels)
@@ -201,6 +210,7 @@ class DiffKDConnector(Connector):
             )
         self.loss_diff_weight = loss_diff_weight
         self.loss_ae_weight = loss_ae_weight
+        self.loss_align_weight = loss_align_weight
         self.sampler = DDIMSampler(
             num_inference_steps,
             initial_timestep=initial_timestep,
@@ -248,9 +258,9 @@ class DiffKDConnector(Connector):
 
         Returns:
             tuple: Refined student features and targets, each one tensor of shape (B, C, H, W) or
-            (B, C) per level, and a dict with ``loss_diff``, ``loss_ae`` (with an autoencoder) and
-            ``noise_weight`` (the mean γ, with an adapter; not a loss), summed over the levels but
-            for the mean γ.
+            (B, C) per level, and a dict with ``loss_diff``, ``loss_ae`` (with an autoencoder),
+            ``loss_align`` (with a weight) and ``noise_weight`` (the mean γ, with an adapter; not a
+            loss), summed over the levels but for the mean γ.
 
         Raises:
             DistillationError: If the levels differ from what the connector was built for.
@@ -263,6 +273,12 @@ class DiffKDConnector(Connector):
             refined.append(feature)
             if noise_weight is not None:
                 noise_weights.append(noise_weight.mean())
+        if self.loss_align_weight:
+            losses_align = [
+                self._level(i).alignment_loss(_as_map(student), target)
+                for i, (student, target) in enumerate(zip(students, latents))
+            ]
+            losses['loss_align'] = self.loss_align_weight * sum(losses_align)
         if noise_weights:
             losses['noise_weight'] = torch.stack(noise_weights).mean().detach()
         is_map = students[0].dim() == 4

@@ -20,6 +20,7 @@ DIGITS = {
 }
 BCCD = DIGITS
 FORMS = {
+    'aligned': {'fpn.loss_kd', 'fpn.loss_diff', 'fpn.loss_align'},
     'balance': {'fpn.loss_kd', 'fpn.loss_diff'},
     'guidance': {'fpn.loss_kd', 'fpn.loss_diff', 'fpn.loss_guidance'},
     'scheduled_noise': {'fpn.loss_kd', 'fpn.loss_diff'},

@@ -51,6 +51,7 @@ def norms_with_grad(module):
         dict(noise_adapter=None),
         dict(noise_adapter=dict(type='ScheduledNoise')),
         dict(output_projection=False),
+        dict(loss_align_weight=2.0),
         dict(standardize='channel'),
         dict(standardize='scale', latent_channels=5),
         dict(kd_trains_denoiser=False),
@@ -72,7 +73,9 @@ def test_every_option_trains(options):
     assert [x.shape for x in targets] == [x.shape for x in refined]
     assert set(losses) == {'loss_diff'} | (
         {'loss_ae'} if 'latent_channels' in options and 'autoencoder' not in options else set()
-    ) | ({'noise_weight'} if options.get('noise_adapter', True) else set())
+    ) | ({'noise_weight'} if options.get('noise_adapter', True) else set()) | (
+        {'loss_align'} if 'loss_align_weight' in options else set()
+    )
     total = kd_loss(refined, targets) + sum(v for k, v in losses.items() if 'loss' in k)
     total.backward()
     assert torch.isfinite(total)
@@ -137,6 +140,19 @@ class TestGradients:
         connector(students, teachers)[2]['loss_ae'].backward()
         assert self.parts(connector) == {'autoencoder'}
         assert students[0].grad is None and teachers[0].grad is None
+
+    def test_alignment_loss(self, setup):
+        """It teaches the projection, in the latent, and leaves the student alone."""
+        connector, students, teachers = setup
+        connector.loss_align_weight = 2.0
+        _, targets, losses = connector(students, teachers)
+        losses['loss_align'].backward()
+        assert self.parts(connector) == {'student_projection'}
+        assert students[0].grad is None and teachers[0].grad is None
+        projected = connector.levels[0].student_projection(students[0])
+        assert losses['loss_align'].item() == pytest.approx(
+            2 * F.mse_loss(projected, targets[0]).item()
+        )
 
     def test_teacher_losses_alone(self, setup):
         connector, _, teachers = setup

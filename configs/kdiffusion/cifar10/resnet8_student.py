@@ -1,8 +1,8 @@
-"""ResNet-8 alone, for 3 epochs."""
+"""ResNet-8 alone, for 2 epochs."""
 
 _base_ = '../../study/cifar10/resnet8_student.py'
 
-max_iters = 3 * _base_.epoch
+max_iters = 2 * _base_.epoch
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=_base_.epoch),
     dict(

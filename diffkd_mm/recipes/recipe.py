@@ -196,9 +196,14 @@ def _check(name: str, point: Point, student: nn.Module, teacher: nn.Module) -> N
     """
     plans = plan_points(student, {name: point.config})
     asking = any(plan.options.asks_teacher for plan in plans.values())
-    levels = look_at_teacher(plans, teacher) if asking else {}
+    levels = look_at_teacher(plans, teacher, _same_size) if asking else {}
     built = {name: plan.build(levels.get(name)) for name, plan in plans.items()}
-    check_points(nn.ModuleDict(built), student, teacher)
+    check_points(nn.ModuleDict(built), student, teacher, _same_size)
+
+
+def _same_size(size: tuple[int, int]) -> tuple[int, int]:
+    """The size of the teacher's images for that of the student's: recipes scale neither."""
+    return size
 
 
 def _inherit(method: str, student: Survey, teacher: Survey) -> list[str]:

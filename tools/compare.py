@@ -10,14 +10,13 @@ picked for each config, and ``--seeds`` are trained at it.
 """
 
 import argparse
-import signal
 from collections.abc import Sequence
 from pathlib import Path
 
 from diffkd_mm.compat import own_config
-from diffkd_mm.errors import DistillationError
 from diffkd_mm.experiments import plots, report
 from diffkd_mm.experiments.checks import check_plan
+from diffkd_mm.experiments.command import run_command
 from diffkd_mm.experiments.launching import Launcher
 from diffkd_mm.experiments.results import summarise
 from diffkd_mm.experiments.runs import Arm, group_by_option, parse_grid, plan, plan_arms
@@ -157,17 +156,8 @@ def write(args: argparse.Namespace, arms: list[Arm], summaries: list, tuning: li
 def main(argv: Sequence[str] | None = None) -> None:
     """Compares, and ends with a status that says whether all runs succeeded."""
     args = parse_args(argv)
-    # so that `kill` and `timeout` end the trainings too
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     trainer = Trainer(Launcher(TOOLS), args.metric, threads_per_job(args.jobs))
-    try:
-        succeeded = compare(args, trainer)
-    except DistillationError as error:
-        raise SystemExit(str(error)) from error
-    except KeyboardInterrupt:
-        raise SystemExit('Interrupted; the same command goes on from here.') from None
-    if not all(succeeded):
-        raise SystemExit(f'{succeeded.count(False)} of {len(succeeded)} runs failed.')
+    run_command(lambda: compare(args, trainer))
 
 
 if __name__ == '__main__':

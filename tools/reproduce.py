@@ -8,7 +8,6 @@ in WORK_DIR/CONFIG, where tools/train.py does. Interrupted runs resume.
 
 import argparse
 import os
-import signal
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from compare import positive
 
 from diffkd_mm.errors import DistillationError
 from diffkd_mm.experiments.checks import check_plan
+from diffkd_mm.experiments.command import run_command
 from diffkd_mm.experiments.launching import ParallelLauncher
 from diffkd_mm.experiments.paper_tables import PaperTable, read_table, table_names
 from diffkd_mm.experiments.report import write_csv
@@ -127,16 +127,7 @@ def report(
 def main(argv: Sequence[str] | None = None) -> None:
     """Reports, and ends with a status that says whether all runs of --run succeeded."""
     args = parse_args(argv)
-    # so that `kill` and `timeout` end the trainings too
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        succeeded = reproduce(args)
-    except DistillationError as error:
-        raise SystemExit(str(error)) from error
-    except KeyboardInterrupt:
-        raise SystemExit('Interrupted; the same command goes on from here.') from None
-    if not all(succeeded):
-        raise SystemExit(f'{succeeded.count(False)} of {len(succeeded)} runs failed.')
+    run_command(lambda: reproduce(args))
 
 
 if __name__ == '__main__':

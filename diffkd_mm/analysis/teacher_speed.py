@@ -7,8 +7,8 @@ from copy import deepcopy
 from mmengine.config import Config
 from torch import nn
 
-from diffkd_mm.distillers.teacher_speed import TeacherRun
-from diffkd_mm.taps import Record, run_to_taps
+from diffkd_mm.distillers.teacher_speed import TeacherRun, tap_difference
+from diffkd_mm.taps import run_to_taps
 
 from .models import build_distiller, random_batch
 from .steps import Conditions, Step
@@ -78,13 +78,5 @@ def _weigh(run, name: str, phases: Phases, model: nn.Module, expected: dict) -> 
         variant=name,
         weight_bytes=sum(x.nbytes for x in model.parameters()),
         peak_bytes=max(peak - before, 0),
-        difference=max(_difference(found[key], record) for key, record in expected.items()),
-    )
-
-
-def _difference(found: Record, expected: Record) -> float:
-    return max(
-        ((x.float() - y.float()).abs().max() / y.float().abs().max()).item()
-        for (x, _), (y, _) in zip(found, expected, strict=True)
-        if y.numel()
+        difference=tap_difference(found, expected),
     )

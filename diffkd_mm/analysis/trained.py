@@ -1,6 +1,5 @@
 """Distillers with the weights of their checkpoints, and data for them."""
 
-import re
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from itertools import islice
@@ -12,6 +11,7 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner, load_checkpoint
 
 from ..checkpoints.reading import read_all_safely
+from ..checkpoints.storage import checkpoint_number, numbered_checkpoints
 from ..distillers import Distiller
 from ..errors import DistillationError, first_line
 
@@ -71,14 +71,10 @@ def find_checkpoints(paths: Sequence[Path]) -> list[Path]:
         if not path.is_dir():
             found.append(path)
             continue
-        numbered = {
-            file: int(match[1])
-            for file in path.glob('*.pth')
-            if (match := re.fullmatch(r'(?:iter|epoch)_(\d+)\.pth', file.name))
-        }
+        numbered = numbered_checkpoints(path)
         if not numbered:
             raise DistillationError(f'{path}: no iter_*.pth or epoch_*.pth in this folder.')
-        found += sorted(numbered, key=numbered.get)
+        found += sorted(numbered, key=checkpoint_number)
     return found
 
 

@@ -116,7 +116,7 @@ def is_whole(path: Path) -> bool:
 def numbered_checkpoints(folder: Path) -> list[Path]:
     """The checkpoints ``epoch_N.pth`` and ``iter_N.pth`` of a folder, the newest first."""
     found = [x for x in folder.glob('*.pth') if _NUMBERED.fullmatch(x.name) and x.is_file()]
-    return sorted(found, key=lambda x: (x.stat().st_mtime_ns, _number(x)), reverse=True)
+    return sorted(found, key=lambda x: (x.stat().st_mtime_ns, checkpoint_number(x)), reverse=True)
 
 
 def checkpoint_folder(work_dir: str | Path, out_dir: str | None = None) -> Path:
@@ -208,7 +208,8 @@ def _noted(note: Path) -> Path | None:
     return Path(text) if text else None
 
 
-def _number(path: Path) -> int:
+def checkpoint_number(path: Path) -> int:
+    """The epoch or iteration N of ``epoch_N.pth`` or ``iter_N.pth``."""
     return int(_NUMBERED.fullmatch(path.name)[2])
 
 
@@ -222,6 +223,6 @@ def _is_newer(path: Path, than: Path) -> bool:
     return (
         all(kinds)
         and kinds[0][1] == kinds[1][1]
-        and _number(path) > _number(than)
+        and checkpoint_number(path) > checkpoint_number(than)
         and path.stat().st_mtime_ns >= than.stat().st_mtime_ns
     )

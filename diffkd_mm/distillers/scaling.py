@@ -71,6 +71,8 @@ def scale_regions(
     regions: dict[str, list[Tensor]], old: Size, new: Size
 ) -> dict[str, list[Tensor]]:
     """Regions, tensors (n, 5) of batch index and x1, y1, x2, y2, in images of another size."""
+    if new == old:
+        return regions
     width, height = new[1] / old[1], new[0] / old[0]
     factors = [1, width, height, width, height]
     return {path: [x * x.new_tensor(factors) for x in calls] for path, calls in regions.items()}

@@ -1,8 +1,9 @@
 """The frozen teacher's forward pass at the least cost: norms, memory layout and dtype."""
 
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext
+from typing import Any
 
 import torch
 from mmcv.cnn.bricks import wrappers
@@ -118,7 +119,7 @@ class TeacherRun:
             while changes:
                 try:
                     found = run()
-                    difference = _difference(found, expected)
+                    difference = tap_difference(found, expected)
                 except Exception:  # whatever it was, it is the change's fault
                     difference = float('nan')
                 if difference <= _TOLERANCE.get(device, _COARSE):
@@ -149,7 +150,7 @@ class TeacherRun:
                     parameter.data = parameter.data.to(self.dtype)
         try:
             with self._autocast(device):
-                difference = _difference(run(), exact)
+                difference = tap_difference(run(), exact)
         except OutOfMemoryError:
             raise
         except Exception as error:
@@ -214,8 +215,16 @@ def _lay_out(model: nn.Module) -> Callable[[], None]:
     return lambda: lay_out(torch.contiguous_format)
 
 
-def _difference(found: Records, expected: Records) -> float:
-    """The largest difference of a tensor as a share of its largest value; NaN is passed on."""
+def tap_difference(found: Mapping[Any, Record], expected: Mapping[Any, Record]) -> float:
+    """How far what was tapped in one run is from that of another.
+
+    Args:
+        found (Mapping): Records of the one.
+        expected (Mapping): Records of the other, under the same keys.
+
+    Returns:
+        float: The largest difference of a tensor as a share of its largest value; NaN is passed on.
+    """
     differences = [
         (x.double() - y.double()).abs().max() / y.double().abs().max().clamp(min=1e-30)
         for tap, record in expected.items()

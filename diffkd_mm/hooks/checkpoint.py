@@ -15,11 +15,10 @@ from mmengine.dist import (
 )
 from mmengine.fileio import LocalBackend, get_file_backend
 from mmengine.hooks import CheckpointHook as _CheckpointHook
-from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.runner import IterBasedTrainLoop, Runner
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from ..checkpoints.storage import (
@@ -32,6 +31,7 @@ from ..distillers import Distiller
 from ..errors import DistillationError
 from ..registry import HOOKS
 from .generators import BatchSeeds, generator_states, restore_generators
+from .wrapping import unwrapped
 
 # Of MMEngine's FlexibleRunner: those that keep a model whole.
 STRATEGIES = ('SingleDeviceStrategy', 'DDPStrategy')
@@ -159,7 +159,7 @@ class CheckpointHook(_CheckpointHook):
                 _sampler(loader).seed = randomness['sampler_seed']
             if len(randomness['generators']) == get_world_size():
                 restore_generators(randomness['generators'][get_rank()])
-        for name, parameter in _unwrapped(runner).named_parameters():
+        for name, parameter in unwrapped(runner).named_parameters():
             if gradients and name in gradients:
                 parameter.grad = gradients[name].to(parameter)
 
@@ -199,7 +199,7 @@ class CheckpointHook(_CheckpointHook):
         Raises:
             FloatingPointError: If weights, their average or the optimizer's state are not finite.
         """
-        bad = list(_not_finite(checkpoint, {n for n, _ in _unwrapped(runner).named_parameters()}))
+        bad = list(_not_finite(checkpoint, {n for n, _ in unwrapped(runner).named_parameters()}))
         step = checkpoint.get('meta', {}).get('iter', runner.iter)
         if bad:
             raise FloatingPointError(
@@ -221,14 +221,10 @@ class CheckpointHook(_CheckpointHook):
 MMENGINE_HOOKS.register_module(name='CheckpointHook', force=True, module=CheckpointHook)
 
 
-def _unwrapped(runner: Runner) -> nn.Module:
-    return runner.model.module if is_model_wrapper(runner.model) else runner.model
-
-
 def _refuse_sharding(runner: Runner) -> None:
     strategy = getattr(runner, 'strategy', None)
     kind = type(strategy).__name__
-    if strategy and kind not in STRATEGIES and isinstance(_unwrapped(runner), Distiller):
+    if strategy and kind not in STRATEGIES and isinstance(unwrapped(runner), Distiller):
         raise DistillationError(
             f'strategy={kind}: it cuts the parameters into pieces under names of its own, and a '
             "distiller's checkpoint has the student's names; use DDPStrategy, or the plain Runner. "
@@ -250,7 +246,7 @@ def _accumulated_gradients(runner: Runner) -> dict[str, Tensor]:
     wrapper = runner.optim_wrapper
     if not isinstance(wrapper, OptimWrapper) or wrapper.should_update():
         return {}
-    gradients = {n: p.grad for n, p in _unwrapped(runner).named_parameters() if p.grad is not None}
+    gradients = {n: p.grad for n, p in unwrapped(runner).named_parameters() if p.grad is not None}
     if get_world_size() > 1:
         for gradient in gradients.values():
             dist.all_reduce(gradient)

@@ -6,13 +6,13 @@ from pathlib import Path
 import torch
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from ..checkpoints.storage import AtomicBackend
 from ..errors import DistillationError
 from ..registry import HOOKS
 from ..reparam import check_folded, fold_state_dict, is_unfolded
+from .wrapping import unwrapped
 
 
 @HOOKS.register_module()
@@ -49,7 +49,7 @@ class FoldBranchesHook(Hook):
         Args:
             runner (Runner): The runner, whose model has branches.
         """
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped(runner)
         # A checkpoint's own weights, in which EMA hooks put the average.
         checkpoint = dict(state_dict=model.state_dict())
         runner.call_hook('before_save_checkpoint', checkpoint=checkpoint)
@@ -78,6 +78,6 @@ class RefuseUnfoldedHook(Hook):
         Raises:
             DistillationError: If the model lacks branches that the checkpoint has.
         """
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped(runner)
         weights = checkpoint.get('state_dict', checkpoint)
         check_folded(weights, model, 'the checkpoint')

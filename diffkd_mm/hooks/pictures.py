@@ -6,7 +6,6 @@ from copy import copy
 
 import torch
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor
 
@@ -22,6 +21,7 @@ from ..options import NonNegativeInt, PositiveInt, check_options
 from ..pictures import draw_features, draw_noise_weights, pixels
 from ..registry import HOOKS
 from .generators import generator_states, restore_generators
+from .wrapping import unwrapped
 
 
 @HOOKS.register_module()
@@ -74,7 +74,7 @@ class PicturesHook(Hook):
         Raises:
             DistillationError: If the model is no distiller or has no such point.
         """
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped(runner)
         if not isinstance(model, Distiller):
             raise DistillationError(
                 f'PicturesHook: the model is a {type(model).__name__}, which distils nothing; '

@@ -7,7 +7,6 @@ import torch
 from mmengine.dataset import DefaultSampler
 from mmengine.evaluator import Evaluator
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 from torch import nn
@@ -18,6 +17,7 @@ from ..errors import DistillationError, first_line
 from ..options import NonNegativeFloat, PositiveInt, check_options
 from ..registry import HOOKS
 from .generators import generator_states, restore_generators
+from .wrapping import unwrapped
 
 # The figures to judge by, the first that there is.
 _FIGURES = ('mIoU', 'mAP', 'top1')
@@ -65,7 +65,7 @@ class TeacherMetricHook(Hook):
         """
         if runner.iter > 0:
             return
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped(runner)
         if not isinstance(model, Distiller) or not model.teachers:
             raise DistillationError('TeacherMetricHook: the model has no teacher; remove the hook.')
         if runner.val_loop is None:

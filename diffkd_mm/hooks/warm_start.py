@@ -7,13 +7,13 @@ import torch.distributed as dist
 from mmengine.dataset import DefaultSampler
 from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from ..errors import DistillationError
 from ..options import PositiveFloat, PositiveInt, check_options
 from ..registry import HOOKS
+from .wrapping import unwrapped
 
 
 @HOOKS.register_module()
@@ -50,7 +50,7 @@ class WarmStartHook(Hook):
         """
         if runner.iter > 0:
             return
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped(runner)
         runner.logger.info(f'Warm start: {self.num_iters} steps on teacher features')
         optimizer: torch.optim.Optimizer | None = None
         distillation = model.distillation.train()

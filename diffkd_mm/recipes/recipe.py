@@ -158,9 +158,8 @@ def _proposals(student: Survey, teacher: Survey, method: str) -> list[list[Calla
 
     scores = compares_logits(method, student)
     if scores and chosen.features and student.task == 'segmentation':
-        return [
-            [logits, features]
-        ]  # a segmentor's scores are a map, and what a method of features takes
+        # A segmentor's scores are a map, and what a method of features takes.
+        return [[logits, features]]
     return [
         [propose]
         for propose, wanted in (

@@ -3,10 +3,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.runner import CheckpointLoader, checkpoint
 
 sys.path.insert(0, str(Path(__file__).parent))  # tests share `tiny`
 
 import tiny  # noqa: E402
+
+MMENGINE_SCHEMES = CheckpointLoader._schemes.copy()
+MMENGINE_HTTP = checkpoint.load_from_http
 
 FAMILIES = """# Families of models
 
@@ -55,6 +59,13 @@ def pytest_terminal_summary(terminalreporter, config):
 @pytest.fixture(autouse=True)
 def seeded():
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def mmengine_loaders(monkeypatch):
+    """MMEngine reads checkpoints as it does by itself, whatever a test before told it."""
+    monkeypatch.setattr(CheckpointLoader, '_schemes', MMENGINE_SCHEMES.copy())
+    monkeypatch.setattr(checkpoint, 'load_from_http', MMENGINE_HTTP)
 
 
 @pytest.fixture(scope='session')

@@ -8,7 +8,7 @@ import torch
 import toy
 from mmengine.model import BaseModule
 from mmengine.registry import PARAM_SCHEDULERS
-from mmengine.runner import CheckpointLoader, checkpoint
+from mmengine.runner import CheckpointLoader
 from safetensors.torch import save_file
 
 from diffkd_mm.checkpoints import reading
@@ -30,16 +30,8 @@ SCHEDULES = [
 ]
 
 
-@pytest.fixture
-def loaders(monkeypatch):
-    """What is done to MMEngine's loaders ends with the test."""
-    monkeypatch.setattr(CheckpointLoader, '_schemes', CheckpointLoader._schemes.copy())
-    monkeypatch.setattr(checkpoint, 'load_from_http', checkpoint.load_from_http)
-    return monkeypatch
-
-
 @pytest.mark.parametrize('schedule', SCHEDULES, ids=lambda x: x['type'])
-def test_a_training_is_resumed(tmp_path, loaders, schedule):
+def test_a_training_is_resumed(tmp_path, schedule):
     def config(name: str):
         cfg = toy.config(tmp_path / name)
         cfg.param_scheduler = [schedule]
@@ -70,7 +62,7 @@ class Bomb:
 
 
 @pytest.mark.parametrize('safely', [False, True])
-def test_mmengine_alone_would_run_code(tmp_path, loaders, safely):
+def test_mmengine_alone_would_run_code(tmp_path, safely):
     """The bomb of the test is one."""
     torch.save(dict(state_dict={}, bomb=Bomb(tmp_path / 'ran')), tmp_path / 'bomb.pth')
     if safely:
@@ -82,7 +74,7 @@ def test_mmengine_alone_would_run_code(tmp_path, loaders, safely):
     assert (tmp_path / 'ran').exists() != safely
 
 
-def test_weights_that_a_config_initialises_with(tmp_path, loaders):
+def test_weights_that_a_config_initialises_with(tmp_path):
     torch.save(dict(state_dict={}, bomb=Bomb(tmp_path / 'ran')), tmp_path / 'bomb.pth')
     pretrained = dict(type='Pretrained', checkpoint=str(tmp_path / 'bomb.pth'))
     read_all_safely()
@@ -91,7 +83,7 @@ def test_weights_that_a_config_initialises_with(tmp_path, loaders):
 
 
 @pytest.mark.parametrize('scheme', ['https://example.com/r34.pth', 'torchvision://resnet34'])
-def test_urls_are_downloaded_by_us(tmp_path, loaders, scheme):
+def test_urls_are_downloaded_by_us(tmp_path, monkeypatch, scheme):
     torch.save(dict(x=torch.ones(1)), tmp_path / 'r34.pth')
     urls = []
 
@@ -99,7 +91,7 @@ def test_urls_are_downloaded_by_us(tmp_path, loaders, scheme):
         urls.append(url)
         return tmp_path / 'r34.pth'
 
-    loaders.setattr(reading, 'download', download)
+    monkeypatch.setattr(reading, 'download', download)
     read_all_safely()
     assert CheckpointLoader.load_checkpoint(scheme)['x'] == 1
     assert len(urls) == 1 and re.fullmatch(r'https://.*34.*\.pth', urls[0])

@@ -4,7 +4,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from mmengine.runner import CheckpointLoader, checkpoint
 
 sys.path.insert(0, str(Path(__file__).parent))  # the tables
 
@@ -13,13 +12,6 @@ import bad_files  # noqa: E402
 import bad_options  # noqa: E402
 
 ROWS = [*bad_commands.ROWS, *bad_files.ROWS, *bad_options.ROWS]
-
-
-@pytest.fixture(autouse=True)
-def loaders(monkeypatch):
-    """What the tools do to MMEngine's loaders ends with the test."""
-    monkeypatch.setattr(CheckpointLoader, '_schemes', CheckpointLoader._schemes.copy())
-    monkeypatch.setattr(checkpoint, 'load_from_http', checkpoint.load_from_http)
 
 
 @pytest.mark.parametrize('row', ROWS, ids=lambda row: row.name)

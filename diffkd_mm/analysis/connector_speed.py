@@ -2,6 +2,7 @@
 
 import statistics
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from diffkd_mm.connectors import DiffKDConnector
 from diffkd_mm.losses import MSELoss
 
+from .operators import OperatorCounter
 from .timing import saved_storages
 
 # Batch, channels and level sizes.
@@ -126,22 +128,58 @@ def features(shape: tuple, device: str) -> tuple[list[Tensor], list[Tensor]]:
     return [x.requires_grad_() for x in students], teachers
 
 
-def timed_step(model: Callable, connector: nn.Module, inputs: tuple, device: str) -> float:
-    """Seconds of one forward and backward pass."""
+def run_step(model: Callable, connector: nn.Module, inputs: tuple) -> None:
+    """One forward and backward pass, with no gradients at first."""
     connector.zero_grad()
     for student in inputs[0]:
         student.grad = None
-    _synchronize(device)
-    start = time.perf_counter()
     _, loss_kd, loss_diff = model(*inputs)
     (loss_kd + loss_diff).backward()
-    _synchronize(device)
-    return time.perf_counter() - start
 
 
-def _synchronize(device: str) -> None:
-    if device != 'cpu':
+def timed_step(model: Callable, connector: nn.Module, inputs: tuple, device: str) -> dict:
+    """Seconds of one forward and backward pass and, on a GPU, the bytes it needs at most."""
+    on_gpu = device != 'cpu'
+    if on_gpu:
         torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        held = torch.cuda.memory_allocated()
+    start = time.perf_counter()
+    run_step(model, connector, inputs)
+    if on_gpu:
+        torch.cuda.synchronize()
+    seconds = time.perf_counter() - start
+    peak_bytes = torch.cuda.max_memory_allocated() - held if on_gpu else None
+    return dict(seconds=seconds, peak_bytes=peak_bytes)
+
+
+def as_model(name: str, connector: DiffKDConnector) -> Callable:
+    """What a variant of :func:`variants` is measured by."""
+    return PlainDiffKD(connector) if name == 'plain' else ConnectorWithLoss(connector)
+
+
+def count_operators(shape: tuple, device: str, checkpointing: bool = False) -> dict[str, Counter]:
+    """Operators of a forward and backward pass, see :class:`OperatorCounter`.
+
+    They are counted on maps of a few pixels, since their number does not depend on the size.
+
+    Args:
+        shape (tuple): Batch, channels and level sizes, such as :data:`RETINANET`.
+        device (str): ``'cpu'``, or ``'meta'`` for the path that is taken on a GPU.
+        checkpointing (bool): Also ``with_cp=True``. Defaults to False.
+
+    Returns:
+        dict[str, Counter]: How often each operator ran, by the name of the variant.
+    """
+    batch, channels, sizes = shape
+    shape = (batch, channels, [(2, 3)] * len(sizes))
+    counts = {}
+    for name, connector in variants(shape, device, checkpointing, compiled=False).items():
+        inputs = features(shape, device)
+        with OperatorCounter() as counter:
+            run_step(as_model(name, connector), connector, inputs)
+        counts[name] = counter.counts
+    return counts
 
 
 def variants(
@@ -183,33 +221,37 @@ def measure(
         list[dict]: One row per variant, the plain one first.
     """
     connectors = variants(shape, device, checkpointing, compiled)
-    models = {
-        name: PlainDiffKD(x) if name == 'plain' else ConnectorWithLoss(x)
-        for name, x in connectors.items()
-    }
+    models = {name: as_model(name, x) for name, x in connectors.items()}
     inputs = features(shape, device)
-    first = {  # not measured, but for what compilation costs
-        name: timed_step(model, connectors[name], inputs, device) for name, model in models.items()
-    }
-    seconds: dict[str, list[float]] = {name: [] for name in models}
+
+    def step(name: str) -> dict:
+        return timed_step(models[name], connectors[name], inputs, device)
+
+    first = {name: step(name) for name in models}  # left out, but for what compilation costs
+    steps: dict[str, list[dict]] = {name: [] for name in models}
     for _ in range(iters):
-        for name, model in models.items():
-            seconds[name].append(timed_step(model, connectors[name], inputs, device))
+        for name in models:
+            steps[name].append(step(name))
+    operators = {path: count_operators(shape, path, checkpointing) for path in ('cpu', 'meta')}
     rows = []
     for name, model in models.items():
         with saved_storages(list(connectors[name].parameters())) as storages:
             output = model(*inputs)
         del output
-        ratios = [a / b for a, b in zip(seconds[name], seconds['plain'])]
+        ratios = [a['seconds'] / b['seconds'] for a, b in zip(steps[name], steps['plain'])]
+        counts = [operators[path].get(name) for path in ('cpu', 'meta')]
         rows.append(
             dict(
                 variant=name,
-                seconds=statistics.median(seconds[name]),
-                first_seconds=first[name],
+                seconds=statistics.median(x['seconds'] for x in steps[name]),
+                first_seconds=first[name]['seconds'],
                 ratio=statistics.median(ratios),
                 ratio_min=min(ratios),
                 ratio_max=max(ratios),
                 saved_bytes=sum(storages.values()),
+                peak_bytes=steps[name][-1]['peak_bytes'],
+                operators_cpu=counts[0] and counts[0].total(),
+                operators_gpu=counts[1] and counts[1].total(),
             )
         )
     return rows

@@ -80,15 +80,26 @@ def tabulate_counts(counts: dict[str, Count]) -> Table:
 
 
 def tabulate_connectors(rows: list[dict]) -> Table:
-    """The variants of a connector, one a row."""
-    table = Table('variant', 'first pass, s', 'median, s', 'ratio (min–max)', 'saved, MB')
+    """The variants of a connector, one a row; what was not measured or counted is a dash."""
+    table = Table(
+        'variant',
+        'first pass, s',
+        'median, s',
+        'ratio (min–max)',
+        'saved, MB',
+        'peak, MB',
+        'operators on CPU, GPU',
+    )
     for row in rows:
+        peak, *operators = (row[x] for x in ('peak_bytes', 'operators_cpu', 'operators_gpu'))
         table.add_row(
             row['variant'],
             f'{row["first_seconds"]:.3f}',
-            f'{row["seconds"]:.3f}',
+            f'{row["seconds"]:.4f}',
             f'{row["ratio"]:.2f} ({row["ratio_min"]:.2f}–{row["ratio_max"]:.2f})',
             f'{row["saved_bytes"] / 1e6:.0f}',
+            '–' if peak is None else f'{peak / 1e6:.0f}',
+            ', '.join('–' if x is None else str(x) for x in operators),
         )
     return table
 

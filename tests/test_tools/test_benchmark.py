@@ -217,4 +217,5 @@ def test_connector_benchmark(tmp_path, monkeypatch, capsys):
     assert [row['variant'] for row in rows] == ['plain', 'connector', 'connector, with_cp']
     assert rows[0]['ratio'] == 1 and all(row['seconds'] > 0 for row in rows)
     assert rows[2]['saved_bytes'] < rows[1]['saved_bytes'] < rows[0]['saved_bytes']
+    assert rows[1]['operators_gpu'] < rows[2]['operators_gpu']
     assert 'with_cp' in capsys.readouterr().out

@@ -117,7 +117,12 @@ def test_deep_projector_is_diffkds_connector_without_the_diffusion():
         assert projector == diffkd
 
 
-def test_length_of_the_digits_is_in_the_environment(monkeypatch):
+def test_lengths_are_in_the_environment(monkeypatch):
     monkeypatch.setenv('DIGITS_ITERS', '2400')
     cfg = load('digits/retinanet_digits_diffkd')
     assert cfg.train_cfg.max_iters == cfg.param_scheduler[1].end == 2400
+    monkeypatch.setenv('CIFAR10_EPOCHS', '10')
+    cfg = load('cifar10/resnet8_resnet56_diffkd')
+    assert cfg.train_cfg.max_iters == 10 * 351
+    assert cfg.param_scheduler[1].milestones == [2193, 2632, 3071]
+    assert load('cifar10/resnet56_teacher').train_cfg.max_iters == 60 * 351

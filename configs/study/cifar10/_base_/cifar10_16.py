@@ -1,5 +1,6 @@
-"""Data, schedule and runtime of CIFAR-10 averaged down to 16×16, 20 epochs of batches of 128.
+"""Data, schedule and runtime of CIFAR-10 averaged down to 16×16, in batches of 128.
 
+``CIFAR10_EPOCHS`` in the environment is the number of epochs of the students, 20 by default.
 ``data/cifar10`` is as for ``configs/cifar10``. A tenth of the training images is kept for tuning
 and validated on. The learning rate is that of strategy A1 with its drops at the same parts, after a
 warm-up epoch.
@@ -9,7 +10,7 @@ _base_ = '../../../cifar10/_base_/cifar10.py'
 
 image_size = 16
 epoch = 351  # iterations: 45,000 images in batches of 128
-max_iters = 20 * epoch
+max_iters = int('{{$CIFAR10_EPOCHS:20}}') * epoch
 
 custom_imports = dict(
     imports=['diffkd_mm', 'diffkd_mm.datasets.folders'], allow_failed_imports=False

@@ -4,12 +4,12 @@ import hashlib
 import json
 import os
 import signal
-import time
 from pathlib import Path
 
 import torch
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
+from patience import wait_until
 
 
 @HOOKS.register_module()
@@ -83,13 +83,13 @@ class FixedNoiseHook(Hook):
 
 @HOOKS.register_module()
 class WaitHook(Hook):
-    """Says that an iteration is reached and gives time to see it, the first time."""
+    """Says that an iteration is reached and waits until a file is there, the first time."""
 
-    def __init__(self, iteration: int, seconds: float = 3) -> None:
+    def __init__(self, iteration: int, file: str) -> None:
         self.iteration = iteration
-        self.seconds = seconds
+        self.file = Path(file)
 
     def before_train_iter(self, runner, *args, **kwargs) -> None:
         if runner.iter == self.iteration and not runner._resume:
             print(f'waiting in iteration {self.iteration}', flush=True)
-            time.sleep(self.seconds)
+            wait_until(self.file.exists)

@@ -2,10 +2,11 @@
 
 import hashlib
 import threading
-import time
+import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import patience
 import pytest
 import torch
 
@@ -27,6 +28,7 @@ class Server(ThreadingHTTPServer):
         self.content = content
         self.answers: list = []
         self.requests = 0
+        self.done = threading.Event()
 
     def url(self, name: str = 'teacher.pth') -> str:
         return f'http://127.0.0.1:{self.server_port}/{name}'
@@ -78,19 +80,36 @@ def missing(handler: Handler) -> None:
 
 
 def silent(handler: Handler) -> None:
-    time.sleep(1)
+    handler.server.done.wait(patience.SECONDS)
 
 
 @pytest.fixture
 def server(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path / 'hub'))
-    monkeypatch.setattr(downloading, 'TIMEOUT', 0.3)
     monkeypatch.setattr(downloading, 'PAUSE', 0.01)
     torch.save(dict(x=torch.arange(5)), tmp_path / 'teacher.pth')
     with Server((tmp_path / 'teacher.pth').read_bytes()) as server:
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         yield server
+        server.done.set()
         server.shutdown()
+
+
+@pytest.fixture
+def answers(server, monkeypatch):
+    """Sets what the server answers; silence is not waited for, everything else is."""
+    urlopen = urllib.request.urlopen
+
+    def set_answers(*given) -> None:
+        server.answers = list(given)
+        timeouts = [0.3 if answer is silent else patience.SECONDS for answer in given]
+
+        def urlopen_in_time(request, timeout: float):
+            return urlopen(request, timeout=timeouts.pop(0) if timeouts else timeout)
+
+        monkeypatch.setattr(urllib.request, 'urlopen', urlopen_in_time)
+
+    return set_answers
 
 
 @pytest.fixture
@@ -109,8 +128,8 @@ def test_once(server, cache):
 @pytest.mark.parametrize(
     'answer', [truncated, truncated_without_a_length, broken_off, page, overloaded, silent]
 )
-def test_what_failed_is_tried_again(server, cache, answer):
-    server.answers = [answer, answer]
+def test_what_failed_is_tried_again(server, answers, cache, answer):
+    answers(answer, answer)
     assert read_checkpoint_file(server.url())['x'].sum() == 10
     assert server.requests == 3
     assert len(list(cache.iterdir())) == 1
@@ -128,10 +147,11 @@ def test_what_failed_is_tried_again(server, cache, answer):
         (missing, 'the server answers 404', 1),
     ],
 )
-def test_nothing_is_kept_of_what_never_works(server, cache, answer, sentence, requests):
-    server.answers = [answer] * 3
+def test_nothing_is_kept_of_what_never_works(server, answers, cache, answer, sentence, requests):
+    answers(answer, answer, answer)
     with pytest.raises(DistillationError, match=f'cannot download .*{sentence}.*by other means'):
         read_checkpoint_file(server.url())
+    patience.wait_until(lambda: server.requests >= requests)
     assert server.requests == requests
     assert list(cache.iterdir()) == []
 

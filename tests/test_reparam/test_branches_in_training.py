@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import patience
 import pytest
 import tiny
 import torch
@@ -60,7 +61,7 @@ def tool(*command):
         [sys.executable, *(str(x) for x in command)],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=patience.SECONDS,
         env={**os.environ, 'OMP_NUM_THREADS': '1'},
     )
 

@@ -6,9 +6,9 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
+import patience
 import pytest
 from mmengine.config import Config
 
@@ -47,9 +47,6 @@ lines = [json.dumps(x) + '\\n' for x in entries[: 3 if unlucky else 4]]
 if unlucky:
     raise SystemExit('out of luck')
 """
-
-
-SLEEPER = 'import os, time\nprint(os.getpid(), flush=True)\ntime.sleep(60)\n'
 
 
 @pytest.fixture
@@ -199,7 +196,7 @@ def test_validations_that_are_not_dated_are_placed_by_iteration(tmp_path):
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
 def test_interrupting_ends_the_training_too(tmp_path, number):
     (tmp_path / 'train.py').write_text(
-        'import os, time\nprint(os.getpid(), flush=True)\ntime.sleep(60)\n'
+        f'import os, time\nprint(os.getpid(), flush=True)\ntime.sleep({patience.SECONDS})\n'
     )
     (tmp_path / 'alone.py').write_text('')
     call = (
@@ -216,12 +213,9 @@ def test_interrupting_ends_the_training_too(tmp_path, number):
         # A shell that runs the tests in the background has them ignore SIGINT, and so would this.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
-        deadline = time.time() + 60
-        while not (log.exists() and log.read_text()):
-            assert time.time() < deadline and process.poll() is None
-            time.sleep(0.1)
+        patience.wait_until(lambda: process.poll() is not None or log.exists() and log.read_text())
         process.send_signal(number)
-        _, message = process.communicate(timeout=20)
+        _, message = process.communicate(timeout=patience.SECONDS)
     assert 'Interrupted; the same command goes on from here.' in message
     with pytest.raises(ProcessLookupError):
         os.kill(int(log.read_text()), 0)

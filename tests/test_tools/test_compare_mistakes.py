@@ -4,9 +4,9 @@ import fcntl
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
+import patience
 import pytest
 from mmengine.config import Config
 from pretended import TESTER, WEIGHT, count
@@ -75,7 +75,7 @@ def test_a_folder_in_use_is_left_alone(study, tmp_path, capsys):
 @pytest.mark.skipif(sys.platform != 'linux', reason='other systems do not tie processes')
 def test_a_killed_comparison_takes_its_training_along(tmp_path):
     (tmp_path / 'train.py').write_text(
-        'import os, time\nprint(os.getpid(), flush=True)\ntime.sleep(120)\n'
+        f'import os, time\nprint(os.getpid(), flush=True)\ntime.sleep({2 * patience.SECONDS})\n'
     )
     (tmp_path / 'a.py').write_text('')
     call = (
@@ -87,16 +87,10 @@ def test_a_killed_comparison_takes_its_training_along(tmp_path):
     log = tmp_path / 'out/a/seed_0/train.log'
     command = [sys.executable, '-c', call, str(tmp_path / 'a.py'), '--work-dir', tmp_path / 'out']
     with subprocess.Popen(command) as process:
-        deadline = time.time() + 60
-        while not (log.exists() and log.read_text()):
-            assert time.time() < deadline and process.poll() is None
-            time.sleep(0.1)
+        patience.wait_until(lambda: process.poll() is not None or log.exists() and log.read_text())
         process.send_signal(signal.SIGKILL)
     training = int(log.read_text())
-    deadline = time.time() + 20
-    while is_alive(training):
-        assert time.time() < deadline
-        time.sleep(0.1)
+    patience.wait_until(lambda: not is_alive(training))
 
 
 def is_alive(pid):

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import patience
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -31,7 +32,7 @@ def compare(root, configs, *options):
         + [*options, '--cfg-options', *overrides],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=patience.SECONDS,
         env={**os.environ, 'OMP_NUM_THREADS': '1'},
     )
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]

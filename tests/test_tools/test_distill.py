@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import patience
 import pytest
 import tiny
 from mmengine.config import Config
@@ -41,7 +42,7 @@ def test_trains(pair, tmp_path, teacher_checkpoint):
         + ['--train', '--work-dir', tmp_path / 'work', '--cfg-options', 'train_cfg.max_epochs=1'],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=patience.SECONDS,
         env={**os.environ, 'OMP_NUM_THREADS': '1'},
     )
     assert done.returncode == 0, done.stderr[-3000:]

@@ -4,6 +4,7 @@ import os
 import subprocess
 from pathlib import Path
 
+import patience
 import pytest
 
 from diffkd_mm import launch
@@ -16,7 +17,10 @@ TOOLS = Path(__file__).parents[2] / 'tools'
 def test_a_wrong_number_of_processes(tool, number):
     name, *arguments = tool
     done = subprocess.run(
-        [TOOLS / name, *arguments, number], capture_output=True, text=True, timeout=60
+        [TOOLS / name, *arguments, number],
+        capture_output=True,
+        text=True,
+        timeout=patience.SECONDS,
     )
     expected = f"error: GPUS is the number of processes, 1 or more, not '{number}'"
     assert (done.returncode, done.stderr.strip()) == (2, expected)

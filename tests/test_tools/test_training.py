@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import patience
 import pytest
 import tiny
 import torch
@@ -27,7 +28,11 @@ WITH_TINY = os.pathsep.join(
 def run(*command, check=True, **env):
     env = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHON': sys.executable, **env}
     result = subprocess.run(
-        [str(c) for c in command], capture_output=True, text=True, env=env, timeout=300
+        [str(c) for c in command],
+        capture_output=True,
+        text=True,
+        env=env,
+        timeout=patience.SECONDS,
     )
     if check and result.returncode:
         raise AssertionError(result.stdout[-3000:] + result.stderr[-3000:])

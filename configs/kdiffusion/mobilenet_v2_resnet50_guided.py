@@ -7,8 +7,8 @@ _base_ = './mobilenet_v2_resnet50_multi.py'
 
 model = dict(
     points=dict(
-        early=dict(chain=dict(guidance='backbone.layer3.0.conv1')),
-        middle=dict(chain=dict(guidance='backbone.layer4.0.conv1')),
-        last=dict(chain=dict(guidance='head.fc')),
+        early=dict(guidance='backbone.layer3.0.conv1'),
+        middle=dict(guidance='backbone.layer4.0.conv1'),
+        last=dict(guidance='head.fc'),
     )
 )

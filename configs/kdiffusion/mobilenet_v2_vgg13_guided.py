@@ -7,8 +7,8 @@ _base_ = './mobilenet_v2_vgg13_multi.py'
 
 model = dict(
     points=dict(
-        early=dict(chain=dict(guidance='backbone.features.6.conv')),
-        middle=dict(chain=dict(guidance='backbone.features.9.conv')),
-        last=dict(chain=dict(guidance='head.fc')),
+        early=dict(guidance='backbone.features.6.conv'),
+        middle=dict(guidance='backbone.features.9.conv'),
+        last=dict(guidance='head.fc'),
     )
 )

@@ -7,8 +7,8 @@ _base_ = './shufflenet_v1_resnet32x4_multi.py'
 
 model = dict(
     points=dict(
-        early=dict(chain=dict(guidance='backbone.layer2.0.conv1')),
-        middle=dict(chain=dict(guidance='backbone.layer3.0.conv1')),
-        last=dict(chain=dict(guidance='head.fc')),
+        early=dict(guidance='backbone.layer2.0.conv1'),
+        middle=dict(guidance='backbone.layer3.0.conv1'),
+        last=dict(guidance='head.fc'),
     )
 )

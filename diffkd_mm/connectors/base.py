@@ -60,9 +60,9 @@ class Connector(nn.Module, ABC):
         """Losses of the connector that need the teacher alone; none by default."""
         return {}
 
-    def target_scale(self) -> Tensor | None:
-        """Factor per channel from the first level's target to the teacher's units; None: 1."""
-        return None
+    def target_scales(self) -> list[Tensor | None]:
+        """Factors per channel from a level's target to the teacher's units; None: 1."""
+        return [None] * self.num_levels
 
     def check_levels(self, students: Sequence[Tensor], teachers: Sequence[Tensor]) -> None:
         """Compares number, channels and sizes of the levels with what the connector expects.

@@ -44,11 +44,8 @@ class ConvConnector(Connector):
             for channels in self.teacher_channels
         )
 
-    def target_scale(self) -> Tensor | None:
-        standardization = self.standardizations[0]
-        if isinstance(standardization, Standardization):
-            return standardization.deviation
-        return None
+    def target_scales(self) -> list[Tensor | None]:
+        return [getattr(x, 'deviation', None) for x in self.standardizations]
 
     def forward(
         self, students: Sequence[Tensor], teachers: Sequence[Tensor]

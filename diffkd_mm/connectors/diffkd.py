@@ -304,9 +304,9 @@ class DiffKDConnector(Connector):
         """``loss_diff`` and ``loss_ae``: everything that needs the teacher alone (warm start)."""
         return self._encode_and_diffuse(teachers)[1]
 
-    def target_scale(self) -> Tensor | None:
-        standardization = self._level(0).standardization
-        return None if standardization is None else standardization.deviation
+    def target_scales(self) -> list[Tensor | None]:
+        levels = [self._level(i) for i in range(self.num_levels)]
+        return [getattr(level.standardization, 'deviation', None) for level in levels]
 
     def _level(self, index: int) -> DiffKDLevel:
         return self.levels[index if len(self.levels) > 1 else 0]

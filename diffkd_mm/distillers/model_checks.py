@@ -6,6 +6,7 @@ from torch import nn
 
 from ..errors import DistillationError
 from ..taps import BATCH_SIZE, ProbeError, check_tap, probe
+from .guidance import check_guide
 from .point import DistillationPoint
 from .point_building import naming, stride_size, teacher_not_called
 from .point_checks import check_processes, check_queries
@@ -13,15 +14,15 @@ from .scaling import Size
 
 
 def guide_of(point: DistillationPoint, teacher: nn.Module) -> nn.Module | None:
-    """The teacher's layer that guides a point's chain, if there is one."""
-    path = getattr(point.chain, 'guidance', None)
+    """The teacher's layer that guides a point, if there is one."""
+    path = point.options.guidance
     return teacher.get_submodule(path) if path else None
 
 
 def named_in(points: Collection[DistillationPoint]) -> set[str]:
     """Paths of the teacher's modules that points tap or are guided by."""
     taps = {point.options.teacher for point in points}
-    return taps | {path for x in points if (path := getattr(x.chain, 'guidance', None))}
+    return taps | {point.options.guidance for point in points if point.options.guidance}
 
 
 def check_points(
@@ -45,8 +46,8 @@ def check_points(
     """
     for name, point in points.items():
         check_tap(teacher, point.options.teacher, f'point {name!r}, teacher tap')
-        if guidance := getattr(point.chain, 'guidance', None):
-            check_tap(teacher, guidance, f'point {name!r}, guidance')
+        if point.options.guidance:
+            check_tap(teacher, point.options.guidance, f'point {name!r}, guidance')
         with naming(name):
             check_processes(point, point.options)
             check_queries(teacher, point.options, 'teacher')
@@ -84,8 +85,8 @@ def _check_levels(
     if options.strides is not None:
         point.match_strides('teacher', teacher_levels, size)
     if (guide := guide_of(point, teacher)) is not None:
-        teacher_level, *_ = point.select(teacher_levels, 'teacher')
-        point.chain.check_guide(guide, teacher_level.size(1))
+        channels = [x.size(1) for x in point.select(teacher_levels, 'teacher')]
+        check_guide(options.guidance, guide, channels)
     if student_levels:  # else called with annotations only, or never
         point.check(
             point.select(student_levels, 'student'),

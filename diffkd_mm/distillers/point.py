@@ -9,6 +9,7 @@ from mmengine.dist import get_world_size
 from torch import Tensor, nn
 
 from ..options import build_part
+from .guidance import guidance_loss
 from .levels import LevelChoice
 from .point_checks import check_batch, check_is_number, check_levels
 from .point_options import PointOptions
@@ -84,21 +85,34 @@ class DistillationPoint(nn.Module):
         batch_size: int | None = None,
         guide: nn.Module | None = None,
     ) -> tuple[list[Tensor], list[Tensor], dict[str, Tensor]]:
-        """Refined student tensors, targets and the losses of connector or chain.
+        """Refined student tensors, targets and the losses of connector and guidance.
 
-        One of each per level, or per step of a chain.
+        One of each tensor per level, or per step of a chain.
         """
         students, teachers = self.select(students, 'student'), self.select(teachers, 'teacher')
         if self.chain is None:
             self.check(students, teachers, batch_size)
-            return self._connect(students, teachers)
+            refined, targets, losses = self._connect(students, teachers)
+            return refined, targets, losses | self._guide(guide, refined, targets)
         self.check(students[:1], teachers, batch_size)
         # The branches in one batch, so that a connector's statistics see the teacher once.
         refined, targets, losses = self._connect([torch.cat(students)], teachers)
         branches = refined[0].chunk(len(students))
-        scale = self.connector.target_scale() if self.connector is not None else None
-        predictions, targets, more = self.chain(branches, targets[0], guide, scale)
-        return predictions, targets, {**losses, **more}
+        # The network passes on the mean of its branches: this is its x̂_0.
+        losses |= self._guide(guide, [sum(branches) / len(branches)], targets)
+        return *self.chain(branches, targets[0]), losses
+
+    def _guide(
+        self, guide: nn.Module | None, estimates: Sequence[Tensor], targets: Sequence[Tensor]
+    ) -> dict[str, Tensor]:
+        """``loss_guide`` through the teacher's next layer, if there is guidance."""
+        if guide is None:
+            return {}
+        scales = [None] * len(targets)
+        if self.connector is not None:
+            scales = self.connector.target_scales()
+        loss = guidance_loss(guide, estimates, targets, scales)
+        return {'loss_guide': self.options.guidance_weight * loss}
 
     def _connect(
         self, students: list[Tensor], teachers: list[Tensor]
@@ -127,11 +141,11 @@ class DistillationPoint(nn.Module):
             students (Sequence[Tensor]): The tensors of the student tap.
             teachers (Sequence[Tensor]): The tensors of the teacher tap.
             data_samples (list, optional): Data samples of the batch, for losses that ask for them.
-            guide (nn.Module, optional): The teacher's layer that guides the chain.
+            guide (nn.Module, optional): The teacher's layer at the option ``guidance``.
 
         Returns:
             dict[str, Tensor]: ``loss_kd``, summed over the levels or the steps of a chain, and
-            what connector and chain add.
+            what connector and guidance add.
 
         Raises:
             DistillationError: If the levels do not fit.

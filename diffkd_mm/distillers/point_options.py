@@ -8,7 +8,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from ..errors import DistillationError
-from ..options import NonNegativeInt, PositiveInt, check_options, fits, part_class
+from ..options import NonNegativeFloat, NonNegativeInt, PositiveInt, check_options, fits, part_class
 from ..reparam import STATES
 from ..taps import Tap
 
@@ -32,6 +32,11 @@ class PointOptions:
         chain (dict, optional): Config of a chain, ``dict(type='KDiffusionChain')``: the student tap
             is then a layer of the distiller's ``branches``, the connector, if there is one, brings
             each branch to the teacher's channels, and the loss compares the chain's steps.
+        guidance (str, optional): Path of the teacher's linear layer (convolution or linear) that
+            takes the tapped feature: what student and teacher give is compared through its weights
+            as well (``loss_guide``, target guidance of KDiffusion, eq. 14). A linear layer on a
+            map takes the map's mean, as behind a pooling. Defaults to None: no guidance.
+        guidance_weight (float): Weight of ``loss_guide``. Open in the slides. Defaults to 1.0.
         student_levels (Sequence[int], optional): Indices of the student levels. Defaults to all.
         teacher_levels (Sequence[int], optional): Indices of the teacher levels. Defaults to all.
         strides (Sequence[int], optional): Strides, in pixels, of the levels to compare, in place
@@ -72,6 +77,8 @@ class PointOptions:
     loss: dict
     connector: dict | None = None
     chain: dict | None = None
+    guidance: str | None = None
+    guidance_weight: NonNegativeFloat = 1.0
     student_levels: Sequence[int] | int | None = None
     teacher_levels: Sequence[int] | int | None = None
     strides: Sequence[PositiveInt] | PositiveInt | None = None
@@ -118,7 +125,7 @@ class PointOptions:
                 f'{where}: a chain compares several steps of one level, and {self.loss["type"]} '
                 'learns modules per level; use another loss, such as MSELoss.'
             )
-        if (self.chain or {}).get('guidance') and (self.connector or {}).get('latent_channels'):
+        if self.guidance and (self.connector or {}).get('latent_channels'):
             raise DistillationError(
                 f"{where}: guidance multiplies the teacher's features by its own weights, and "
                 'latent_channels replaces them by a latent; leave out one of the two.'

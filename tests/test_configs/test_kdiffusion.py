@@ -40,7 +40,7 @@ def test_config_fits_both_models(name):
     model.use_teacher(teacher_of(cfg.model.teacher.config))
     layers = [point.options.student for point in model.distillation.values()]
     assert sorted(layers) == sorted(cfg.model.branches.layers) and len(layers) == 3
-    guided = [point.chain.guidance is not None for point in model.distillation.values()]
+    guided = [point.options.guidance is not None for point in model.distillation.values()]
     assert guided == [name.endswith('_guided')] * 3
 
 
@@ -53,11 +53,13 @@ def test_points_are_those_of_the_fullest_config(name):
     assert len(points) == (1 if kind in ('single', 'average') else 3)
     assert sorted(cfg.branches.layers) == sorted(p['student'] for p in points.values())
     chains = [point.pop('chain') for point in points.values()]
+    guided = [point.pop('guidance', None) is not None for point in points.values()]
     expected = 'AverageChain' if kind == 'average' else 'KDiffusionChain'
     assert {chain.type for chain in chains} == {expected}
-    assert all(('guidance' in chain) == (kind == 'guided') for chain in chains)
+    assert guided == [kind == 'guided'] * len(points)
     for key, point in points.items():
-        assert point == {k: v for k, v in full.points[key].items() if k != 'chain'}
+        fullest_point = dict(full.points[key], chain=None, guidance=None)
+        assert dict(point, chain=None, guidance=None) == fullest_point
     assert (cfg.student, cfg.teacher) == (full.student, full.teacher)
 
 

@@ -23,6 +23,7 @@ FORMS = {
     'aligned': {'fpn.loss_kd', 'fpn.loss_diff', 'fpn.loss_align'},
     'balance': {'fpn.loss_kd', 'fpn.loss_diff'},
     'guidance': {'fpn.loss_kd', 'fpn.loss_diff', 'fpn.loss_guidance'},
+    'guided': {'fpn.loss_kd', 'fpn.loss_guide'},
     'scheduled_noise': {'fpn.loss_kd', 'fpn.loss_diff'},
 }
 CIFAR10 = {
@@ -35,6 +36,7 @@ CIFAR10 = {
     },
     'kd': {'kd.loss_kd'},
     'dist': {'dist.loss_kd'},
+    'guided': {'guided.loss_kd', 'guided.loss_guide'},
 }
 
 

@@ -27,6 +27,6 @@ def test_scale_brings_the_target_back(kind):
     connector = kind(3, 5, standardize='channel')
     x = 2 + 3 * torch.randn(4, 5, 6, 6)
     _, (target,), _ = connector([torch.randn(4, 3, 6, 6)], [x])
-    differences = (target[0] - target[1]) * connector.target_scale()[:, None, None]
+    differences = (target[0] - target[1]) * connector.target_scales()[0][:, None, None]
     torch.testing.assert_close(differences, x[0] - x[1], rtol=1e-4, atol=1e-4)
-    assert kind(3, 5).target_scale() is None
+    assert kind(3, 5, num_levels=2).target_scales() == [None, None]

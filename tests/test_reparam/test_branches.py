@@ -30,7 +30,8 @@ POINT = dict(
     student=LAYER,
     teacher='backbone',
     connector=BRIDGE,
-    chain=dict(type='KDiffusionChain', guidance='head.fc'),
+    chain=dict(type='KDiffusionChain'),
+    guidance='head.fc',
     loss=dict(type='MSELoss'),
 )
 
@@ -304,7 +305,8 @@ def test_segmentor_head():
         chain=dict(
             student=layer,
             teacher='decode_head.convs.0',
-            chain=dict(type='KDiffusionChain', guidance='decode_head.conv_seg'),
+            chain=dict(type='KDiffusionChain'),
+            guidance='decode_head.conv_seg',
             loss=dict(type='MSELoss'),
         )
     )
@@ -381,12 +383,10 @@ def test_chain_on_a_layer_without_branches():
 
 
 def test_teacher_without_a_next_linear_layer():
-    point = dict(POINT, chain=dict(type='KDiffusionChain', guidance='head'))
-    with pytest.raises(
-        DistillationError, match=r"point 'feature': chain: guidance='head' is a Lin"
-    ):
+    point = dict(POINT, guidance='head')
+    with pytest.raises(DistillationError, match=r"point 'feature': guidance='head' is a Lin"):
         kdiffusion(dict(feature=point))
-    point = dict(POINT, chain=dict(type='KDiffusionChain', guidance='head.fcs'))
+    point = dict(POINT, guidance='head.fcs')
     with pytest.raises(DistillationError, match=r"guidance: .* has no module 'head.fcs'"):
         kdiffusion(dict(feature=point))
 

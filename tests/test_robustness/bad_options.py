@@ -109,7 +109,7 @@ UNKNOWN = [
     (dict(POINT, chain=CHAIN, strides=[8]), 'leave out student_levels, strides and regions'),
     (dict(POINT, chain=CHAIN, loss=dict(type='FGDLoss', channels=4)), 'modules per level'),
     (
-        dict(POINT, chain=dict(CHAIN, guidance='a'), connector=dict(DIFFKD, latent_channels=2)),
+        dict(POINT, guidance='a', connector=dict(DIFFKD, latent_channels=2)),
         'latent_channels replaces them',
     ),
     (dict(student='neck', loss=MSE), 'teacher is missing'),

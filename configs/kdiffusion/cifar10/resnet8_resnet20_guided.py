@@ -2,4 +2,4 @@
 
 _base_ = './resnet8_resnet20_single.py'
 
-model = dict(points=dict(last=dict(chain=dict(guidance='head.fc'))))
+model = dict(points=dict(last=dict(guidance='head.fc')))

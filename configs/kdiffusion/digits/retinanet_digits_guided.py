@@ -2,5 +2,5 @@
 
 _base_ = './retinanet_digits_multi.py'
 
-chain = dict(guidance='bbox_head.cls_convs.0.conv')
-model = dict(points=dict(p3=dict(chain=chain), p4=dict(chain=chain)))
+guided = dict(guidance='bbox_head.cls_convs.0.conv')
+model = dict(points=dict(p3=guided, p4=guided))

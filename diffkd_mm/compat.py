@@ -38,7 +38,8 @@ from .versions import numbers
 TORCH = numbers(torch.__version__)
 """PyTorch's version, such as (2, 1, 2)."""
 OutOfMemoryError = getattr(torch, 'OutOfMemoryError', torch.cuda.OutOfMemoryError)
-MIM = Path(__file__).parent / '.mim'
+PACKAGE = Path(__file__).parent
+MIM = PACKAGE / '.mim'
 """Configs, tools and metafiles, where OpenMMLab's packages carry theirs."""
 OWN = 'diffkd_mm::'
 
@@ -68,9 +69,11 @@ def find_own_configs() -> None:
 
     MMEngine has a list of the packages whose configs it reads, and demands a folder after the
     ``::``. What is inherited from a package gets its scope; ours get none, since the models and
-    datasets in them are those of the packages that they are based on.
+    datasets in them are those of the packages that they are based on. Older MMEngine looks for a
+    package that is installed editably in the wrong folder.
     """
     path_of, package_and_path = Config._get_cfg_path, hub._get_package_and_cfg_path
+    installed_path = hub.get_installed_path
 
     def own_path(config: str, filename: str) -> tuple[str, str | None]:
         own = own_config(config)
@@ -81,8 +84,12 @@ def find_own_configs() -> None:
             return OWN.removesuffix('::'), config.removeprefix(OWN)
         return package_and_path(config)
 
+    def own_installed_path(package: str) -> str:
+        return str(PACKAGE) if package == PACKAGE.name else installed_path(package)
+
     Config._get_cfg_path = staticmethod(own_path)
     hub._get_package_and_cfg_path = own_package_and_path
+    hub.get_installed_path = own_installed_path
 
 
 def show_the_students_config() -> None:

@@ -23,11 +23,12 @@ OMP_NUM_THREADS ?= 2
 OMP_WAIT_POLICY ?= passive
 export OMP_NUM_THREADS OMP_WAIT_POLICY
 
-.PHONY: help install demo test test-openmmlab docs lint format hashes clean
+.PHONY: help install demo test test-openmmlab gpu-check docs lint format hashes clean
 
 help:
 	@echo 'make demo      train and compare the small detectors (SEEDS="0 1 2" for three seeds)'
 	@echo 'make test      lint and run the tests'
+	@echo 'make gpu-check check and measure everything on a GPU: work_dirs/gpu_check.md'
 	@echo 'make docs      build the documentation site in docs/_build/html and check its links'
 	@echo 'make test-openmmlab   run the tests with the releases of 2024, in .venv-openmmlab'
 	@echo 'make install   install everything into $(VENV); the two above do so when needed'
@@ -56,6 +57,10 @@ test: lint
 test-openmmlab:
 	@$(PYTHON) tools/install.py --stack openmmlab --venv .venv-openmmlab
 	OMP_NUM_THREADS=1 .venv-openmmlab/bin/python -m pytest -n $(JOBS) --dist loadfile
+
+# What is above runs on the CPU; this is the same on a GPU, and its figures.
+gpu-check: install
+	$(RUN) tools/gpu_check.py
 
 docs: install
 	$(RUN) -m pip install -q -r requirements/docs.txt -c requirements/constraints.txt

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent
 MIM = Path('diffkd_mm') / '.mim'
 SHIPPED = ('configs', 'tools', 'model-index.yml')
 # What belongs to a clone alone.
-NOT_SHIPPED = shutil.ignore_patterns('__pycache__', 'install.py', 'installer')
+NOT_SHIPPED = shutil.ignore_patterns('__pycache__', 'install.py', 'installer', 'gpu_check.py')
 
 
 def version() -> str:

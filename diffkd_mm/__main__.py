@@ -16,7 +16,7 @@ from .compat import MIM
 
 TOOLS = MIM / 'tools'
 # Of a clone alone, or read by other tools.
-NO_TOOLS = {'install', 'launch'}
+NO_TOOLS = {'install', 'launch', 'gpu_check'}
 
 
 def shipped_tools() -> dict[str, Path]:

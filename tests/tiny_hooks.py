@@ -50,7 +50,7 @@ class CompareReplicasHook(Hook):
     @staticmethod
     def digest(runner) -> str:
         parameters = runner.model.module.named_parameters()
-        values = b''.join(p.detach().numpy().tobytes() for _, p in parameters)
+        values = b''.join(p.detach().cpu().numpy().tobytes() for _, p in parameters)
         return hashlib.sha256(values).hexdigest()
 
     def before_train(self, runner) -> None:

@@ -33,7 +33,7 @@ STEP = ['benchmark.py', 'configs/retinanet_r50_x101_diffkd.py', '--batch-size', 
 # Title and command of each, in tools/analysis_tools.
 BENCHMARKS = {
     'A step of `retinanet_r50_x101_diffkd.py`, two images of 800×1216, float32': STEP,
-    'The same under bfloat16 autocast': [*STEP, '--amp'],
+    'The same with `--amp`: float16 with loss scaling': [*STEP, '--amp'],
     'What the points add to the student, the teacher not counted': [*STEP, '--points'],
     'The teacher as it was built, and as a distillation runs it': [
         *STEP,

@@ -4,6 +4,7 @@ import platform
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
+from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from typing import Any, NamedTuple
 from xml.etree import ElementTree
@@ -130,9 +131,15 @@ def machine(device: str) -> str:
         lines = [f'- {x.name}, {x.total_memory / 2**30:.0f} GiB' for x in found]
         lines.append(f'- CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}')
     versions = [f'Python {platform.python_version()}', f'torch {torch.__version__}']
-    for name in PACKAGES:
-        try:
-            versions.append(f'{name} {import_module(name).__version__}')
-        except (ImportError, AssertionError):  # missing, or not made for the installed MMCV
-            versions.append(f'no {name}')
+    distributions = packages_distributions()
+    versions += [f'{name} {_version(name, distributions)}' for name in PACKAGES]
     return '\n'.join([*lines, f'- {", ".join(versions)}'])
+
+
+def _version(name: str, distributions: Mapping[str, list[str]]) -> str:
+    if name in distributions:  # importing takes seconds
+        return version(distributions[name][0])
+    try:
+        return import_module(name).__version__
+    except (ImportError, AssertionError):  # missing, or not made for the installed MMCV
+        return 'missing'

@@ -20,7 +20,8 @@ class Conditions(NamedTuple):
         device (str): ``'cpu'`` or a CUDA device.
         shape (tuple[int, int]): Height and width of the images in pixels.
         batch_size (int): Images per step.
-        amp (bool): Forward pass under bfloat16 autocast.
+        amp (bool): Mixed precision as ``tools/train.py --amp`` has it: float16 with loss scaling on
+            a GPU, bfloat16 on the CPU.
         iters (int): Measured steps.
     """
 
@@ -38,23 +39,26 @@ class Step:
         model (nn.Module): A distiller or a plain student.
         cfg (Config): Gives the optimizer.
         batch (dict): What the data loader would give.
-        amp (bool): Forward pass under bfloat16 autocast. Defaults to False.
+        amp (bool): Mixed precision, see :class:`Conditions`. Defaults to False.
     """
 
     def __init__(self, model: nn.Module, cfg: Config, batch: dict, amp: bool = False) -> None:
         self.model = model
-        self.optim_wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+        wrapper = dict(cfg.optim_wrapper)
+        if amp:
+            on_cpu = next(model.parameters()).device.type == 'cpu'
+            wrapper['type'] = 'diffkd_mm.CPUAmpOptimWrapper' if on_cpu else 'AmpOptimWrapper'
+        self.optim_wrapper = build_optim_wrapper(model, wrapper)
         for group in self.optim_wrapper.param_groups:
             group['lr'] = 0.0  # random weights soon diverge; a step takes as long without moving
         self.batch = batch
-        self.amp = amp
         self.device = next(model.parameters()).device.type
 
     def forward(self) -> Tensor:
         """The sum of all losses."""
         # Preprocessing changes the samples, so they are copied.
         samples = [x.clone() for x in self.batch['data_samples']]
-        with torch.autocast(self.device, torch.bfloat16, enabled=self.amp):
+        with self.optim_wrapper.optim_context(self.model):
             data = self.model.data_preprocessor({**self.batch, 'data_samples': samples}, True)
             losses = self.model(**data, mode='loss')
             return self.model.parse_losses(losses)[0]
@@ -165,7 +169,7 @@ def measure_teacher(cfg: Config, on: Conditions) -> dict:
     @torch.no_grad()
     def whole() -> float:
         start = phases.now()
-        with torch.autocast(on.device, torch.bfloat16, enabled=on.amp):
+        with step.optim_wrapper.optim_context(distiller):
             for name, teacher in distiller.teachers.items():
                 teacher.model(*images[name], mode='tensor')
         return phases.now() - start

@@ -34,6 +34,9 @@ def training(folder: Path, checkpoint: Path, name: str, amp: str | None) -> Conf
     """Two epochs with a warm start and an EMA."""
     model = tiny.distiller(checkpoint)
     model['points']['fpn']['connector']['standardize'] = 'channel'
+    if amp == 'bfloat16':  # which MMCV's focal loss has not, on a GPU
+        loss = dict(type='CrossEntropyLoss', use_sigmoid=True)
+        model['student']['bbox_head']['loss_cls'] = loss
     cfg = tiny.training(folder, checkpoint, model=model, val_cfg=None, val_dataloader=None)
     cfg.val_evaluator = None
     cfg.work_dir = str(folder / name)
@@ -42,7 +45,8 @@ def training(folder: Path, checkpoint: Path, name: str, amp: str | None) -> Conf
         dict(type='EMAHook', momentum=0.1),
     ]
     if amp is not None:
-        cfg.optim_wrapper.dtype = amp
+        # The scale with which MMEngine begins would have all these few steps left out.
+        cfg.optim_wrapper.update(dtype=amp, loss_scale=dict(init_scale=256.0, growth_interval=2))
         train_tool.use_amp(cfg)
     return cfg
 

@@ -68,7 +68,7 @@ def test_a_benchmark_that_fails_is_in_the_report(tmp_path, monkeypatch):
     report = out.read_text()
     assert f'torch {torch.__version__}' in report
     assert '**A step** (`tools/analysis_tools/benchmark.py missing.py' in report
-    assert 'there is no' in report.partition('Failed:')[2]
+    assert 'cannot load the config' in report.partition('Failed:')[2]
 
 
 def test_a_part_of_the_tests(tmp_path):

@@ -40,7 +40,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument('--batch-size', type=int, default=1, help='images per step')
     parser.add_argument('--iters', type=int, default=5, help='measured steps')
-    parser.add_argument('--amp', action='store_true', help='bfloat16 autocast')
+    parser.add_argument(
+        '--amp', action='store_true', help='as train.py: float16, bfloat16 on a CPU'
+    )
     instead = parser.add_mutually_exclusive_group()
     instead.add_argument('--overhead', action='store_true', help='distiller without points')
     instead.add_argument('--points', action='store_true', help='what the points add to a step')

@@ -5,6 +5,7 @@ import torch
 
 from diffkd_mm.analysis import connector_speed
 from diffkd_mm.analysis.operators import OperatorCounter
+from diffkd_mm.compat import TORCH
 
 FIVE_LEVELS = (1, 8, [(2, 3)] * 5)
 
@@ -28,6 +29,7 @@ def test_a_list_is_one_kernel_on_a_gpu(device, expected):
     assert counter.counts == {'aten::_foreach_add_': expected}
 
 
+@pytest.mark.skipif(TORCH < (2, 2), reason='this PyTorch takes more operators for the same')
 @pytest.mark.parametrize('device, most', [('cpu', 6536), ('meta', 2736)])
 def test_five_levels(device, most):
     """The bounds of docs/speed.md: who adds an operator to the connector moves them there, too."""

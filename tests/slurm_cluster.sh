@@ -6,6 +6,7 @@
 #   tests/slurm_cluster.sh down FOLDER
 #
 # The node claims two cores and two GPUs, which need not be there: the launchers run as they are.
+# Slurm's own time-outs, some of seconds, are such that a slow or busy machine does not meet them.
 set -euo pipefail
 
 command=${1:?up or down}
@@ -39,6 +40,10 @@ SelectTypeParameters=CR_CPU
 MpiDefault=none
 ReturnToService=2
 KillWait=5
+MessageTimeout=100
+TCPTimeout=60
+BatchStartTimeout=600
+UnkillableStepTimeout=600
 SlurmdParameters=config_overrides
 GresTypes=gpu
 NodeName=$(hostname -s) CPUs=2 Gres=gpu:2 State=UNKNOWN
@@ -57,7 +62,7 @@ up() {
         --seed-file="$folder/munge.seed"
     slurmctld
     slurmd
-    for _ in $(seq 30); do
+    for _ in $(seq 300); do
         [ "$(sinfo -h -o %t 2>/dev/null)" != idle ] || return 0
         sleep 1
     done

@@ -109,7 +109,8 @@ def test_a_requeued_job_resumes(slurm, whole, tmp_path, teacher_checkpoint):
     assert not (tmp_path / 'work/epoch_2.pth').exists()
     slurm('scontrol', 'requeue', job)
     wait_for(lambda: 'PENDING' in slurm('squeue', '--noheader', '--format=%T', f'--jobs={job}'))
-    slurm('scontrol', 'update', f'JobId={job}', 'StartTime=now')  # not in two minutes
+    now = f'JobId={job}', 'StartTime=now'  # not in two minutes
+    slurm('scontrol', 'update', *now, check=False)  # which may be over
     wait_for(lambda: (tmp_path / 'work/epoch_2.pth').exists())
     wait_for(lambda: not slurm('squeue', '--noheader', f'--jobs={job}', check=False))
     assert 'resumed epoch: 1' in log.read_text()

@@ -190,16 +190,16 @@ def test_teacher_is_folded(device, layout, figure):
     assert not any(isinstance(x, nn.BatchNorm2d) for x in model.modules())
 
 
-@pytest.mark.parametrize('dtype', ['bfloat16', 'float16'])
+@pytest.mark.parametrize('dtype', tiny.AUTOCAST_DTYPES)
 def test_teacher_in_half_precision(device, dtype, teacher_checkpoint, figure):
     config = tiny.distiller(teacher_checkpoint)
-    config['teacher']['dtype'] = dtype
+    config['teacher']['dtype'] = str(dtype).removeprefix('torch.')
     model = tiny.build(config)
     model.init_weights()
     model.to(device)
     for _ in range(2):
         log = tiny.train_step(model, tiny.batch())
-    assert model.teacher.model.neck.fpn_convs[0].conv.weight.dtype == getattr(torch, dtype)
+    assert model.teacher.model.neck.fpn_convs[0].conv.weight.dtype == dtype
     images = torch.randn(2, 3, 64, 64).to(device)
     assert {x.device.type for x in log.values()} == {device}
     found = model.run_teacher(images)

@@ -82,8 +82,8 @@ def compute(
 def difference(found: Values, expected: Values) -> tuple[float, str]:
     """The largest difference as a share of the tensor's largest value, and which tensor's it is.
 
-    Gradients below a hundredth of the largest count as that: some are zero but for rounding, as of
-    a bias before a norm, and some are small differences of large numbers.
+    Gradients below a hundredth of the largest count as that, since some are small differences of
+    large numbers, and those that are zero but for rounding, as of a bias before a norm, as large.
     """
     assert found.keys() == expected.keys()
     sizes = {name: x.abs().max().item() for name, x in expected.items()}
@@ -91,7 +91,7 @@ def difference(found: Values, expected: Values) -> tuple[float, str]:
     shares = {}
     for name, size in sizes.items():
         if name.startswith('grad'):
-            size = max(size, largest / 100)
+            size = max(size, largest / 100) if size > 1e-9 * largest else largest
         error = (found[name] - expected[name]).abs().max().item()
         shares[name] = error / max(size, 1e-30)
     assert all(x == x for x in shares.values()), [name for name, x in shares.items() if x != x]

@@ -10,6 +10,7 @@ from mmengine.structures import BaseDataElement, InstanceData, PixelData
 from torch import Tensor, nn
 
 from diffkd_mm.distillers import LossBalance
+from diffkd_mm.distillers.guidance import guidance_loss
 from diffkd_mm.registry import build_model
 from diffkd_mm.reparam import Branches
 
@@ -84,24 +85,25 @@ def connector(form: str = 'maps', **options) -> Piece:
     return Piece(module, Inputs(*levels), call)
 
 
-def channel_scale(x: Tensor) -> Tensor:
-    return x.movedim(1, -1).flatten(0, -2).std(0)
-
-
-def chain(form: str = 'maps', guide: nn.Module | None = None, **options) -> Piece:
+def chain(form: str = 'maps', **options) -> Piece:
     def call(module: nn.Module, inputs: Inputs) -> Values:
-        guiding = dict(module.items()).get('guide')
-        scale = None if guiding is None else channel_scale(inputs.teachers[0])
-        predictions, targets, losses = module['chain'](
-            list(inputs.students), inputs.teachers[0], guiding, scale
-        )
-        return {**compared(predictions, targets), **losses}
+        predictions, targets = module(list(inputs.students), inputs.teachers[0])
+        return compared(predictions, targets)
 
     shape = shapes(CHANNELS, form)[0]
-    modules = dict(chain=build_model(dict(dict(type='KDiffusionChain'), **options)))
-    if guide is not None:
-        modules['guide'] = guide.requires_grad_(False)
-    return Piece(nn.ModuleDict(modules), Inputs([shape] * 3, [shape]), call)
+    module = build_model(dict(dict(type='KDiffusionChain'), **options))
+    return Piece(module, Inputs([shape] * 3, [shape]), call)
+
+
+def guidance(layer: nn.Module, form: str = 'maps') -> Piece:
+    """Target guidance by a layer of the teacher."""
+
+    def call(module: nn.Module, inputs: Inputs) -> Values:
+        scales = [x.movedim(1, -1).flatten(0, -2).std(0) for x in inputs.teachers]
+        return dict(loss=guidance_loss(module, list(inputs.students), inputs.teachers, scales))
+
+    levels = shapes(CHANNELS, form)
+    return Piece(layer.requires_grad_(False), Inputs(levels, levels), call)
 
 
 def loss(type: str, form: str = 'maps', samples: Callable | None = None, **options) -> Piece:
@@ -196,15 +198,9 @@ PIECES: dict[str, Callable[[], Piece]] = {
     'KDiffusion, posterior, linear': partial(
         chain, state='posterior', schedule='linear', detach_noise=False, shuffle=False
     ),
-    'KDiffusion, target guidance by a linear layer': lambda: chain(
-        guide=nn.Linear(CHANNELS, 7), guidance='fc'
-    ),
-    'KDiffusion, target guidance by a convolution': lambda: chain(
-        guide=nn.Conv2d(CHANNELS, 8, 3, padding=1), guidance='conv'
-    ),
-    'KDiffusion, target guidance, vectors': lambda: chain(
-        'vectors', guide=nn.Linear(CHANNELS, 7), guidance='fc'
-    ),
+    'target guidance by a linear layer': lambda: guidance(nn.Linear(CHANNELS, 7)),
+    'target guidance by a convolution': lambda: guidance(nn.Conv2d(CHANNELS, 8, 3, padding=1)),
+    'target guidance, vectors': lambda: guidance(nn.Linear(CHANNELS, 7), 'vectors'),
     'average of branches': partial(chain, type='AverageChain'),
     'branches': branches,
     'MSE': partial(loss, 'MSELoss'),

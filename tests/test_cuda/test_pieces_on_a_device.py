@@ -62,7 +62,7 @@ def test_float32(device, name, figure):
     piece = build(name)
     found = compute(piece.together().to(device), piece.forward, device)
     share, where = difference(found, reference(name))
-    assert figure('largest difference', share) <= 1e-3, where
+    assert figure('largest difference', share) <= 2e-3, where
 
 
 @pytest.mark.parametrize('dtype', AUTOCAST_DTYPES)
@@ -164,7 +164,7 @@ def test_in_a_process_group(device, one_process, figure):
     with in_float64():
         expected = compute(to_float64(piece.together()), piece.forward, 'cpu')
     share, where = difference(found, expected)
-    assert figure('largest difference', share) <= 1e-3, where
+    assert figure('largest difference', share) <= 2e-3, where
     projection = PCAProjection(TEACHER_CHANNELS, CHANNELS).to(device)
     projection(torch.randn(2, TEACHER_CHANNELS, 8, 8, device=device))
     assert projection.fitted and projection.matrix.abs().sum() > 0

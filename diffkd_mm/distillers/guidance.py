@@ -32,7 +32,7 @@ def guidance_loss(
         difference = target.detach().float() - estimate.float()
         if scale is not None:
             difference = difference * scale.view(-1, *[1] * (difference.dim() - 2))
-        loss = loss + apply_weights(layer, difference).square().mean()
+        loss = loss + apply_weights(layer, difference).float().square().mean()
     return loss
 
 

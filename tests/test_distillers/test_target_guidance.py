@@ -76,3 +76,12 @@ def test_layers_that_cannot_guide_are_refused():
         check_guide('head.fc', torch.nn.Linear(4, 2), [4, 3])
     with pytest.raises(DistillationError, match='is a ReLU and not a linear layer'):
         check_guide('head.fc', torch.nn.ReLU(), [3])
+
+
+@pytest.mark.parametrize('dtype', tiny.AUTOCAST_DTYPES)
+def test_squares_are_in_float32_under_autocast(dtype):
+    layer = torch.nn.Linear(3, 3, bias=False)
+    torch.nn.init.eye_(layer.weight)
+    with torch.autocast('cpu', dtype):
+        loss = guidance_loss(layer, [torch.zeros(1, 3)], [torch.full((1, 3), 320.0)], [None])
+    assert loss.dtype == torch.float32 and loss.item() == 320.0**2  # float16 ends at 65504

@@ -1,5 +1,6 @@
 """Activation checkpointing that counts every batch once in the running statistics."""
 
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 
 from torch import Tensor, nn
@@ -14,11 +15,12 @@ class _FrozenRunningStatistics:
     their first run, which checkpointing insists on.
     """
 
-    def __init__(self, module: nn.Module) -> None:
-        self.module = module
+    def __init__(self, modules: Sequence[nn.Module]) -> None:
+        self.modules = modules
 
     def __enter__(self) -> None:
-        norms = (m for m in self.module.modules() if isinstance(m, _NormBase))
+        layers = (layer for module in self.modules for layer in module.modules())
+        norms = (x for x in dict.fromkeys(layers) if isinstance(x, _NormBase))
         self.found = [
             (norm, norm.momentum, norm.num_batches_tracked)
             for norm in norms
@@ -33,22 +35,25 @@ class _FrozenRunningStatistics:
             norm.momentum, norm.num_batches_tracked = momentum, num_batches_tracked
 
 
-def checkpoint_without_norm_update(module: nn.Module, *args: Tensor) -> Tensor:
-    """Runs ``module(*args)`` storing its inputs alone; the backward pass runs it again.
+def checkpoint_without_norm_update(
+    function: Callable[..., Sequence[Tensor]], modules: Sequence[nn.Module], *args
+) -> Sequence[Tensor]:
+    """Runs ``function(*args)`` storing its inputs alone; the backward pass runs it again.
 
     The second run leaves the running statistics of batch norms alone.
 
     Args:
-        module (nn.Module): The module, which draws no random numbers.
-        *args (Tensor): Its inputs.
+        function (Callable): Runs modules, and draws no random numbers.
+        modules (Sequence[nn.Module]): The modules that it runs.
+        *args: Its inputs: tensors and sequences of tensors.
 
     Returns:
-        Tensor: The module's output.
+        Sequence[Tensor]: What the function returns.
     """
     return checkpoint(
-        module,
+        function,
         *args,
         use_reentrant=False,
         preserve_rng_state=False,
-        context_fn=lambda: (nullcontext(), _FrozenRunningStatistics(module)),
+        context_fn=lambda: (nullcontext(), _FrozenRunningStatistics(modules)),
     )

@@ -4,113 +4,15 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..diffusion import DDIMSampler, Standardization
-from ..diffusion.ddim import gaussian_noise
-from ..diffusion.layers import PointwiseConv, build_norm
+from ..diffusion import DDIMSampler
 from ..errors import DistillationError
 from ..options import NonNegativeFloat, PositiveInt
-from ..registry import MODELS, build_model
+from ..registry import MODELS
 from .base import Channels, Connector, Losses
-from .checkpointing import checkpoint_without_norm_update
-
-
-class DiffKDLevel(nn.Module):
-    """DiffKD for one level (Fig. 3): its options are those of :class:`DiffKDConnector`."""
-
-    def __init__(
-        self,
-        student_channels: int,
-        teacher_channels: int,
-        latent_channels: int | None,
-        autoencoder: dict,
-        denoiser: dict,
-        noise_adapter: dict | None,
-        output_projection: bool,
-        standardize: str | None,
-        norm_cfg: dict,
-        sampler: DDIMSampler,
-        kd_trains_denoiser: bool,
-        with_cp: bool,
-    ) -> None:
-        super().__init__()
-        self.sampler = sampler
-        self.kd_trains_denoiser = kd_trains_denoiser
-        self.with_cp = with_cp
-        channels = latent_channels or teacher_channels
-        self.standardization = (
-            Standardization(teacher_channels, standardize) if standardize is not None else None
-        )
-        self.autoencoder = None
-        if latent_channels is not None:
-            self.autoencoder = build_model(
-                dict(
-                    in_channels=teacher_channels,
-                    latent_channels=channels,
-                    norm_cfg=norm_cfg,
-                    **autoencoder,
-                )
-            )
-        network = dict(channels=channels, norm_cfg=norm_cfg)
-        self.student_projection = PointwiseConv(student_channels, channels)
-        self.noise_adapter = None
-        if noise_adapter is not None:
-            self.noise_adapter = build_model({**network, **noise_adapter})
-        self.denoiser = build_model({**network, **denoiser})
-        self.output_projection: nn.Module = nn.Identity()
-        if output_projection:
-            self.output_projection = nn.Sequential(
-                PointwiseConv(channels, channels), build_norm(norm_cfg, channels)
-            )
-
-    def encode(self, teacher: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The target of a teacher map (B, C_t, H, W), of shape (B, C, H, W), and ``loss_ae``."""
-        target = teacher.detach()
-        loss_ae = None
-        if self.standardization is not None:
-            target = self.standardization(target)
-        if self.autoencoder is not None:
-            latent, reconstruction = self.autoencoder(target)
-            if reconstruction is not None:
-                loss_ae = F.mse_loss(reconstruction.float(), target.float())
-            target = latent.detach()
-        return target.float(), loss_ae
-
-    def diffusion_loss(self, latent: Tensor) -> Tensor:
-        """MSE(Φ(x_t, t), ε) with one random timestep per sample (eq. 4)."""
-        noise = gaussian_noise(latent)
-        timesteps = torch.randint(
-            self.sampler.num_train_timesteps, (latent.size(0),), device=latent.device
-        )
-        noisy = self.sampler.add_noise(latent, noise, timesteps)
-        noise_pred = self._predict_noise(self.denoiser, noisy, timesteps).float()
-        # Channels last as the memory is: the loss's gradient would not follow the layout.
-        return F.mse_loss(noise_pred.permute(0, 2, 3, 1), noise.permute(0, 2, 3, 1))
-
-    def alignment_loss(self, student: Tensor, target: Tensor) -> Tensor:
-        """MSE between projected student map and target, which trains the projection alone."""
-        return F.mse_loss(self.student_projection(student.detach()).float(), target)
-
-    def denoise(self, student: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Projected, noised (eq. 8) and denoised student map, and γ of shape (B,)."""
-        sample = self.student_projection(student).float()
-        noise_weight = None
-        if self.noise_adapter is not None:
-            sample, noise_weight = self.noise_adapter(sample, gaussian_noise(sample))
-        denoiser = self.denoiser if self.kd_trains_denoiser else _Frozen(self.denoiser)
-        sample = self.sampler.denoise(
-            sample, lambda x, timesteps: self._predict_noise(denoiser, x, timesteps)
-        )
-        return self.output_projection(sample), noise_weight
-
-    def _predict_noise(self, denoiser, x: Tensor, timesteps: Tensor) -> Tensor:
-        if self.with_cp and torch.is_grad_enabled():
-            return checkpoint_without_norm_update(denoiser, x, timesteps)
-        return denoiser(x, timesteps)
+from .diffkd_level import Denoising, DiffKDLevel
 
 
 @MODELS.register_module()
@@ -266,21 +168,17 @@ class DiffKDConnector(Connector):
             DistillationError: If the levels differ from what the connector was built for.
         """
         self.check_levels(students, teachers)
-        latents, losses = self._encode_and_diffuse(teachers)
-        refined, noise_weights = [], []
-        for i, student in enumerate(students):
-            feature, noise_weight = self._level(i).denoise(_as_map(student))
-            refined.append(feature)
-            if noise_weight is not None:
-                noise_weights.append(noise_weight.mean())
+        denoising = self._denoising(refines=True)
+        latents, losses = self._encode_and_diffuse(teachers, denoising)
+        refined, noise_weights = denoising.denoise([_as_map(x) for x in students])
         if self.loss_align_weight:
             losses_align = [
                 self._level(i).alignment_loss(_as_map(student), target)
                 for i, (student, target) in enumerate(zip(students, latents))
             ]
             losses['loss_align'] = self.loss_align_weight * sum(losses_align)
-        if noise_weights:
-            losses['noise_weight'] = torch.stack(noise_weights).mean().detach()
+        if noise_weights[0] is not None:
+            losses['noise_weight'] = torch.cat(noise_weights).mean().detach()
         is_map = students[0].dim() == 4
         if not is_map:
             refined, latents = ([x.flatten(1) for x in xs] for xs in (refined, latents))
@@ -302,7 +200,7 @@ class DiffKDConnector(Connector):
 
     def teacher_losses(self, teachers: Sequence[Tensor]) -> Losses:
         """``loss_diff`` and ``loss_ae``: everything that needs the teacher alone (warm start)."""
-        return self._encode_and_diffuse(teachers)[1]
+        return self._encode_and_diffuse(teachers, self._denoising(refines=False))[1]
 
     def target_scales(self) -> list[Tensor | None]:
         levels = [self._level(i) for i in range(self.num_levels)]
@@ -311,39 +209,26 @@ class DiffKDConnector(Connector):
     def _level(self, index: int) -> DiffKDLevel:
         return self.levels[index if len(self.levels) > 1 else 0]
 
-    def _encode_and_diffuse(self, teachers: Sequence[Tensor]) -> tuple[list[Tensor], Losses]:
+    def _denoising(self, refines: bool) -> Denoising:
+        levels = [self._level(i) for i in range(self.num_levels)]
+        return Denoising(levels, bool(self.loss_diff_weight), refines)
+
+    def _encode_and_diffuse(
+        self, teachers: Sequence[Tensor], denoising: Denoising
+    ) -> tuple[list[Tensor], Losses]:
         """Targets of all levels and the losses that train autoencoder and denoiser."""
         if self.training:
             self._check_batch(teachers)
-        latents, losses_diff, losses_ae = [], [], []
-        for i, teacher in enumerate(teachers):
-            level = self._level(i)
-            target, loss_ae = level.encode(_as_map(teacher))
-            if loss_ae is not None:
-                losses_ae.append(loss_ae)
-            if self.loss_diff_weight:
-                losses_diff.append(level.diffusion_loss(target))
-            latents.append(target)
+        encoded = [self._level(i).encode(_as_map(x)) for i, x in enumerate(teachers)]
+        latents = [target for target, _ in encoded]
+        losses_ae = [loss for _, loss in encoded if loss is not None]
         losses = {}
-        if losses_diff:
-            losses['loss_diff'] = self.loss_diff_weight * sum(losses_diff)
+        if self.loss_diff_weight:
+            losses_diff = denoising.diffusion_losses(latents)
+            losses['loss_diff'] = self.loss_diff_weight * torch.stack(losses_diff).sum()
         if losses_ae:
             losses['loss_ae'] = self.loss_ae_weight * sum(losses_ae)
         return latents, losses
-
-
-class _Frozen:
-    """Calls a module with its parameters as constants: gradients pass through, none arrive."""
-
-    def __init__(self, module: nn.Module) -> None:
-        self.module = module
-        self.parameters = {name: p.detach() for name, p in module.named_parameters()}
-
-    def __call__(self, *args: Tensor) -> Tensor:
-        return functional_call(self.module, self.parameters, args)
-
-    def modules(self):
-        return self.module.modules()
 
 
 def _as_map(x: Tensor) -> Tensor:

@@ -90,7 +90,7 @@ class ScoreGuidanceConnector(DiffKDConnector):
             DistillationError: If the levels differ from what the connector was built for.
         """
         self.check_levels(students, teachers)
-        targets, losses = self._encode_and_diffuse(teachers)
+        targets, losses = self._encode_and_diffuse(teachers, self._denoising(refines=False))
         projected, pulls = [], []
         for i, student in enumerate(students):
             level = self._level(i)

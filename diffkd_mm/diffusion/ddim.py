@@ -5,10 +5,12 @@ eq. 12). Both are plain arithmetic, separate from the network that predicts the 
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
+
+from .side_by_side import fork, weighted_sum
 
 
 def gaussian_noise(x: Tensor) -> Tensor:
@@ -54,6 +56,7 @@ class DDIMSampler(nn.Module):
     """
 
     alphas_cumprod: Tensor
+    evaluated: Tensor  # self.timesteps as they are given to a network
 
     def __init__(
         self,
@@ -87,6 +90,7 @@ class DDIMSampler(nn.Module):
         betas = torch.linspace(beta_start, beta_end, num_train_timesteps, dtype=torch.float32)
         alphas_cumprod = torch.cumprod(1 - betas, dim=0)
         self.register_buffer('alphas_cumprod', alphas_cumprod, persistent=False)
+        self.register_buffer('evaluated', torch.tensor(self.timesteps), persistent=False)
         # The same table as Python floats: a step then needs no gather and no device transfer.
         self._alphas_cumprod = alphas_cumprod.tolist()
 
@@ -101,33 +105,47 @@ class DDIMSampler(nn.Module):
         Returns:
             Tensor: x_t of shape (B, C, H, W).
         """
-        alpha = self.alphas_cumprod[timesteps].to(sample.dtype)[:, None, None, None]
-        return alpha.sqrt() * sample + (1 - alpha).sqrt() * noise
+        return self.add_noise_to_all([sample], [noise], [timesteps])[0]
+
+    def add_noise_to_all(
+        self, samples: Sequence[Tensor], noises: Sequence[Tensor], timesteps: Sequence[Tensor]
+    ) -> list[Tensor]:
+        """Diffuses the clean samples of several levels, see :meth:`add_noise`."""
+        alphas = self.alphas_cumprod[torch.cat(list(timesteps))].to(samples[0].dtype)
+        alphas = alphas[:, None, None, None]
+        batches = [len(x) for x in samples]
+        scales = alphas.sqrt().split(batches), (1 - alphas).sqrt().split(batches)
+        return [
+            torch.addcmul(sample_scale * sample, noise_scale, noise)
+            for sample, noise, sample_scale, noise_scale in zip(samples, noises, *scales)
+        ]
 
     def step(
-        self, noise_pred: Tensor, timestep: int, sample: Tensor, next_timestep: int | None
-    ) -> Tensor:
+        self,
+        noise_preds: Sequence[Tensor],
+        timestep: int,
+        samples: Sequence[Tensor],
+        next_timestep: int | None,
+    ) -> Sequence[Tensor]:
         """Moves towards the clean sample (DDIM, eq. 12 with σ = 0).
 
         x_0 = (x_t − √(1−ᾱ_t)·ε) / √ᾱ_t and x_s = √ᾱ_s·x_0 + √(1−ᾱ_s)·ε, gathered into one
-        multiplication and one addition.
+        weighted sum.
 
         Args:
-            noise_pred (Tensor): Predicted ε of shape (B, C, H, W).
+            noise_preds (Sequence[Tensor]): Predicted ε of shape (B, C, H, W), one per level.
             timestep (int): t, at which the noise was predicted.
-            sample (Tensor): x_t of the same shape.
+            samples (Sequence[Tensor]): x_t of the same shapes.
             next_timestep (int, optional): s < t. None: the clean sample, with ᾱ = 1.
 
         Returns:
-            Tensor: x_s of the same shape.
+            Sequence[Tensor]: x_s of the same shapes.
         """
         alpha = self._alphas_cumprod[timestep]
         next_alpha = 1.0 if next_timestep is None else self._alphas_cumprod[next_timestep]
         scale = math.sqrt(next_alpha / alpha)
-        # Added in place: the product is new and no gradient needs it.
-        return (sample * scale).add_(
-            noise_pred, alpha=math.sqrt(1 - next_alpha) - scale * math.sqrt(1 - alpha)
-        )
+        noise_scale = math.sqrt(1 - next_alpha) - scale * math.sqrt(1 - alpha)
+        return weighted_sum(samples, noise_preds, scale, noise_scale)
 
     def denoise(self, sample: Tensor, predict_noise: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
         """Runs all N steps.
@@ -139,7 +157,26 @@ class DDIMSampler(nn.Module):
         Returns:
             Tensor: The denoised sample of shape (B, C, H, W), in the dtype of ``sample``.
         """
-        for timestep, next_timestep in zip(self.timesteps, [*self.timesteps[1:], None]):
-            noise_pred = predict_noise(sample, torch.full((1,), timestep, device=sample.device))
-            sample = self.step(noise_pred.to(sample.dtype), timestep, sample, next_timestep)
-        return sample
+        return self.denoise_all([sample], lambda xs, t: [predict_noise(xs[0], t)])[0]
+
+    def denoise_all(
+        self,
+        samples: Sequence[Tensor],
+        predict_noise: Callable[[Sequence[Tensor], Tensor], Sequence[Tensor]],
+    ) -> Sequence[Tensor]:
+        """Runs all N steps for several levels, see :meth:`denoise`.
+
+        Args:
+            samples (Sequence[Tensor]): Noisy x_T of shape (B, C, H, W), one per level.
+            predict_noise (Callable): Φ of all levels, with t as an integer tensor of shape (1,).
+
+        Returns:
+            Sequence[Tensor]: The denoised samples of the same shapes and dtypes.
+        """
+        steps = zip(self.timesteps, self.evaluated.split(1), [*self.timesteps[1:], None])
+        for timestep, timesteps, next_timestep in steps:
+            samples, inputs = fork(samples)
+            noise_preds = predict_noise(inputs, timesteps)
+            noise_preds = [y.to(x.dtype) for x, y in zip(samples, noise_preds)]
+            samples = self.step(noise_preds, timestep, samples, next_timestep)
+        return samples

@@ -1,9 +1,12 @@
 """Denoisers Φ: predict the noise in a noisy teacher feature (DiffKD, Sec. 3.2)."""
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 
 from ..registry import MODELS
 from .layers import Bottleneck, PointwiseConv, build_norm, mlp
+from .side_by_side import can_run_side_by_side, run_side_by_side
 
 NUM_TIME_EMBEDDINGS = 1280  # rows of the official table; the 1000 timesteps use the first 1000
 
@@ -31,7 +34,32 @@ class _TimeConditioned(nn.Module):
         Returns:
             Tensor: Predicted noise of shape (B, C, H, W).
         """
-        return self.net(x + self.time_embedding(timesteps)[:, :, None, None])
+        return self.net(self.embed(x, timesteps))
+
+    def embed(self, x: Tensor, timesteps: Tensor) -> Tensor:
+        """The feature with the embedding of its timestep."""
+        return x + self.time_embedding(timesteps)[:, :, None, None]
+
+
+def predict_noise(
+    denoisers: Sequence[nn.Module], maps: Sequence[Tensor], timesteps: Sequence[Tensor]
+) -> Sequence[Tensor]:
+    """Predicts the noise in the maps of all levels.
+
+    Args:
+        denoisers (Sequence[nn.Module]): One per level.
+        maps (Sequence[Tensor]): Noisy features x_t of shape (B, C, H, W).
+        timesteps (Sequence[Tensor]): Integer timesteps t of each, of shape (B,) or (1,).
+
+    Returns:
+        Sequence[Tensor]: Predicted noise of the same shapes.
+    """
+    if all(isinstance(x, _TimeConditioned) for x in denoisers) and can_run_side_by_side(
+        denoisers, maps
+    ):
+        embedded = [x.embed(*inputs) for x, *inputs in zip(denoisers, maps, timesteps)]
+        return run_side_by_side([x.net for x in denoisers], embedded)
+    return [denoiser(*inputs) for denoiser, *inputs in zip(denoisers, maps, timesteps)]
 
 
 @MODELS.register_module()

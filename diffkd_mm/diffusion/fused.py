@@ -6,6 +6,11 @@ from torch import Tensor, nn
 from ..compat import is_autocast_enabled
 
 
+def is_on_cpu(x: Tensor) -> bool:
+    """Whether products over pixels pay; elsewhere operators are launches, and few of them do."""
+    return x.device.type == 'cpu'
+
+
 def conv_norm_add(conv: nn.Conv2d, norm: nn.Module, x: Tensor, residual: Tensor) -> Tensor:
     """Computes ``norm(conv(x)) + residual``; in training without ever storing ``conv(x)``.
 
@@ -64,7 +69,7 @@ def _update_running_statistics(norm: nn.BatchNorm2d, mean: Tensor, variance: Ten
 
 def _is_foldable(norm: nn.Module, x: Tensor) -> bool:
     return (
-        x.device.type == 'cpu'  # where it was measured to pay
+        is_on_cpu(x)  # where it was measured to pay
         and type(norm) is nn.BatchNorm2d
         and norm.training
         and norm.affine

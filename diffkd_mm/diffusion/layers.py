@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from mmcv.cnn import build_norm_layer
 from torch import Tensor, nn
 
-from .fused import conv_norm_add
+from . import fused
 
 
 def build_norm(norm_cfg: dict, channels: int) -> nn.Module:
@@ -43,7 +43,7 @@ class PointwiseConv(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (B, C_in, H, W) to (B, C_out, H, W)."""
-        if x.device.type != 'cpu':
+        if not fused.is_on_cpu(x):
             return super().forward(x)
         pixels = x.permute(0, 2, 3, 1)
         return F.linear(pixels, self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
@@ -76,7 +76,7 @@ class Bottleneck(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Maps (B, C, H, W) to (B, C, H, W)."""
         conv, norm = self.block[6:]
-        return conv_norm_add(conv, norm, self.block[:6](x), x)
+        return fused.conv_norm_add(conv, norm, self.block[:6](x), x)
 
 
 def mlp(channels: int, hidden: int, norm_cfg: dict) -> list[nn.Module]:

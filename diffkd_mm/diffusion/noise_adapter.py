@@ -1,10 +1,13 @@
 """Adaptive noise matching: how much noise a student feature lacks (DiffKD, Sec. 3.3, eq. 8)."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
 from ..registry import MODELS
 from .layers import Bottleneck, build_norm, mlp
+from .side_by_side import can_run_side_by_side, fork, run_side_by_side
 
 
 class _NoiseAdapter(nn.Module):
@@ -20,11 +23,6 @@ class _NoiseAdapter(nn.Module):
         super().__init__()
         self.linear = nn.Linear(channels, 2)
 
-    def noise_weight(self, x: Tensor) -> Tensor:
-        """Predicts γ in (0, 1) of shape (B,) for a student feature of shape (B, C, H, W)."""
-        pooled = self.features(x).mean(dim=(2, 3))
-        return self.linear(pooled).float().softmax(dim=1)[:, 0]
-
     def forward(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Computes z_T = γ·z + (1−γ)·ε. Note that γ weighs the *student*.
 
@@ -35,8 +33,43 @@ class _NoiseAdapter(nn.Module):
         Returns:
             tuple[Tensor, Tensor]: z_T of shape (B, C, H, W) and γ of shape (B,).
         """
-        noise_weight = self.noise_weight(x)
-        return torch.lerp(noise, x, noise_weight[:, None, None, None].to(x.dtype)), noise_weight
+        noise_weight = _share_of_student(self.logits(self.features(x)))
+        return _mix(x, noise, noise_weight), noise_weight
+
+    def logits(self, features: Tensor) -> Tensor:
+        """What γ is the softmax of, of shape (B, 2), from the output of ``self.features``."""
+        return self.linear(features.mean(dim=(2, 3)))
+
+
+def _share_of_student(logits: Tensor) -> Tensor:
+    return logits.float().softmax(dim=-1)[..., 0]
+
+
+def _mix(x: Tensor, noise: Tensor, noise_weight: Tensor) -> Tensor:
+    return torch.lerp(noise, x, noise_weight[:, None, None, None].to(x.dtype))
+
+
+def match_noise(
+    adapters: Sequence[nn.Module], maps: Sequence[Tensor], noises: Sequence[Tensor]
+) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+    """Gives the maps of all levels the noise that they lack.
+
+    Args:
+        adapters (Sequence[nn.Module]): One per level.
+        maps (Sequence[Tensor]): Projected student features z of shape (B, C, H, W).
+        noises (Sequence[Tensor]): ε ~ N(0, I) of the same shapes.
+
+    Returns:
+        tuple: z_T of shape (B, C, H, W) and γ of shape (B,) of every level.
+    """
+    if all(isinstance(x, _NoiseAdapter) for x in adapters) and can_run_side_by_side(adapters, maps):
+        inputs, maps = fork(maps)
+        features = run_side_by_side([x.features for x in adapters], inputs)
+        logits = torch.cat([x.logits(feature) for x, feature in zip(adapters, features)])
+        noise_weights = _share_of_student(logits).split([len(x) for x in maps])
+        return [_mix(*args) for args in zip(maps, noises, noise_weights)], noise_weights
+    noisy, noise_weights = zip(*(adapter(*args) for adapter, *args in zip(adapters, maps, noises)))
+    return noisy, noise_weights
 
 
 @MODELS.register_module()

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from diffkd_mm.analysis.connector_speed import ConnectorWithLoss, PlainDiffKD
 from diffkd_mm.analysis.timing import saved_storages
 from diffkd_mm.connectors import DiffKDConnector
+from diffkd_mm.diffusion import fused, side_by_side
 from diffkd_mm.diffusion.ddim import gaussian_noise
 from diffkd_mm.diffusion.layers import Bottleneck, PointwiseConv
 
@@ -34,9 +35,9 @@ def trained_a_little(**options):
     return connector
 
 
-def step(model, connector, dtype):
+def step(model, connector, dtype, batch=2):
     """Everything that a training step leaves behind."""
-    students, teachers = inputs(dtype)
+    students, teachers = inputs(dtype, batch)
     students = [x.requires_grad_() for x in students]
     torch.manual_seed(2)
     refined, loss_kd, loss_diff = model(students, teachers)
@@ -63,15 +64,24 @@ def precision(request, monkeypatch):
     return request.param
 
 
-def test_equals_plain_implementation(precision):
+@pytest.fixture(params=['cpu', 'gpu'])
+def path(request, monkeypatch):
+    """The path of either device, on the CPU."""
+    if request.param == 'gpu':
+        monkeypatch.setattr(fused, 'is_on_cpu', lambda x: False)
+    return request.param
+
+
+@pytest.mark.parametrize('batch', [1, 2])
+def test_equals_plain_implementation(precision, path, batch):
     dtype, tolerance = precision
     connector = trained_a_little().to(dtype)
     plain = deepcopy(connector)
     model = PlainDiffKD(plain, gaussian_noise)
     # Diffusers computes the square roots of its float32 table in float32.
     model.scheduler.alphas_cumprod = model.scheduler.alphas_cumprod.to(dtype)
-    expected = step(model, plain, dtype)
-    assert_close(step(ConnectorWithLoss(connector), connector, dtype), expected, tolerance)
+    expected = step(model, plain, dtype, batch)
+    assert_close(step(ConnectorWithLoss(connector), connector, dtype, batch), expected, tolerance)
     assert expected['levels.0.denoiser.net.0.block.7.num_batches_tracked'] == 6
     assert expected['grad.levels.0.denoiser.net.0.block.0.weight'].abs().sum() > 0
 
@@ -80,7 +90,7 @@ def test_equals_plain_implementation(precision):
 @pytest.mark.parametrize(
     'norm_cfg', [dict(type='BN'), dict(type='BN', momentum=None), dict(type='SyncBN')], ids=str
 )
-def test_checkpointing_changes_nothing(precision, kd_trains_denoiser, norm_cfg):
+def test_checkpointing_changes_nothing(precision, path, kd_trains_denoiser, norm_cfg):
     dtype, tolerance = precision
     connector = trained_a_little(kd_trains_denoiser=kd_trains_denoiser, norm_cfg=norm_cfg)
     connector = connector.to(dtype)
@@ -151,3 +161,31 @@ def test_pointwise_conv_is_a_convolution():
     channels_last = conv(x.contiguous(memory_format=torch.channels_last))
     torch.testing.assert_close(channels_last, expected)
     assert channels_last.is_contiguous(memory_format=torch.channels_last)
+
+
+def levels_and_maps():
+    torch.manual_seed(0)
+    networks = [Bottleneck(16) for _ in range(3)]
+    return networks, [torch.randn(2, 16, *size, requires_grad=True) for size in SIZES]
+
+
+@pytest.mark.parametrize('listener', ['', 'block', 'block.2'])
+def test_side_by_side_hooks_are_called(monkeypatch, listener):
+    monkeypatch.setattr(fused, 'is_on_cpu', lambda x: False)
+    networks, maps = levels_and_maps()
+    calls = []
+    for network in networks:
+        network.get_submodule(listener).register_forward_hook(lambda *args: calls.append(args))
+    side_by_side.run_all(networks, maps)
+    assert len(calls) == 3
+
+
+def test_a_network_of_all_levels_is_not_run_side_by_side(monkeypatch):
+    monkeypatch.setattr(fused, 'is_on_cpu', lambda x: False)
+    networks, maps = levels_and_maps()
+    assert side_by_side.can_run_side_by_side(networks, maps)
+    assert not side_by_side.can_run_side_by_side(networks[:1] * 3, maps)
+    shared, twin = (trained_a_little(shared=True) for _ in range(2))
+    found = step(ConnectorWithLoss(shared), shared, torch.float32)
+    monkeypatch.undo()
+    assert_close(found, step(ConnectorWithLoss(twin), twin, torch.float32), 1e-4)

@@ -68,6 +68,8 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _cell(name: str, value: Any) -> str:
+    if value is None:
+        return ''
     if name.endswith('_bytes'):
         return f'{value / 1e6:.0f}'
     if isinstance(value, float):

@@ -54,7 +54,8 @@ def test_what_benchmarks_say_becomes_rows():
     assert printed.splitlines()[0] == '| part | seconds | share | peak, MB |'
     assert '| teacher | 0.5 | 1 | 2 |' in printed
     assert printed.endswith('| saved for the backward pass |  |  | 7 |')
-    rows = [dict(variant='a', ratio=1.0)]
+    rows = [dict(variant='a', ratio=1.0, seen_bytes=None)]
+    assert '| a | 1 |  |' in table(rows)
     assert benchmark_rows(rows) == benchmark_rows(dict(config='c.py', rows=rows)) == rows
     assert benchmark_rows(dict(ratio=1.5, shape=[1, 2])) == [dict(ratio=1.5)]
 

@@ -63,9 +63,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def run(command: Sequence[str], seconds: int) -> subprocess.CompletedProcess:
+def run(command: Sequence[str], seconds: int, processes: int = 1) -> subprocess.CompletedProcess:
     """Runs a command of Python in the repository; what is printed is shown, and kept."""
-    env = {'OMP_NUM_THREADS': '4', **os.environ}
+    threads = min(16, os.cpu_count() or 1) // processes
+    env = {'OMP_NUM_THREADS': str(max(1, threads)), **os.environ}
     env['PYTHONPATH'] = os.pathsep.join(filter(None, [str(ROOT), env.get('PYTHONPATH', '')]))
     print('$ python', *command, flush=True)
     try:
@@ -98,7 +99,7 @@ def run_tests(args: argparse.Namespace, folder: Path) -> tuple[str, bool]:
         command += ['-k', chosen]
     if args.jobs > 1 and find_spec('xdist'):
         command += ['-n', str(args.jobs)]
-    done = run(command, 600)
+    done = run(command, 600, args.jobs)
     print(done.stdout[-3000:])
     if not out.exists():
         return f'The tests did not run:\n\n```\n{done.stdout[-2000:]}\n```', False

@@ -9,6 +9,7 @@ from mmengine.registry import init_default_scope
 
 from ..analysis.models import build_with_random_weights, random_batch
 from ..analysis.timing import Phases
+from ..compat import OutOfMemoryError
 from ..distillers import Distiller
 from ..errors import DistillationError, first_line
 from ..taps.probing import sizes_to_try
@@ -122,7 +123,7 @@ def try_step(
             total, values = distiller.parse_losses(losses)
             total.backward()
             optimizer.step()
-        except (DistillationError, torch.OutOfMemoryError):
+        except (DistillationError, OutOfMemoryError):
             raise
         except Exception as error:  # a model may ask for annotations that are not made up here
             raise DistillationError(

@@ -34,7 +34,11 @@ STEP = ['benchmark.py', 'configs/retinanet_r50_x101_diffkd.py', '--batch-size', 
 BENCHMARKS = {
     'A step of `retinanet_r50_x101_diffkd.py`, two images of 800×1216, float32': STEP,
     'The same with `--amp`: float16 with loss scaling': [*STEP, '--amp'],
-    'What the points add to the student, the teacher not counted': [*STEP, '--points'],
+    'The student alone, FitNet and DiffKD': [*STEP, '--costs'],
+    'The same on the digits, 16 images of 96×96': [
+        *('benchmark.py', 'configs/demo/retinanet_digits_diffkd.py', '--costs'),
+        *('--shape', '96', '96', '--batch-size', '16'),
+    ],
     'The teacher as it was built, and as a distillation runs it': [
         *STEP,
         *('--teacher-speed', 'bfloat16', 'float16'),

@@ -46,6 +46,20 @@ def tabulate_step(result: dict) -> Table:
     return table
 
 
+def tabulate_costs(rows: list[dict]) -> Table:
+    """The rows of :mod:`~diffkd_mm.analysis.step_costs`."""
+    table = Table('step', 'median, s', 'added, s', "ratio to FitNet's (min–max)", 'peak, MB')
+    for row in rows:
+        table.add_row(
+            row['variant'],
+            f'{row["seconds"]:.4f}',
+            f'{row["added_seconds"]:.4f}',
+            f'{row["ratio"]:.3f} ({row["ratio_min"]:.3f}–{row["ratio_max"]:.3f})',
+            '–' if row['peak_bytes'] is None else f'{row["peak_bytes"] / 1e6:.0f}',
+        )
+    return table
+
+
 def tabulate_teacher(rows: list[dict]) -> Table:
     """The variants of :mod:`~diffkd_mm.analysis.teacher_speed`, one a row."""
     table = Table(

@@ -12,7 +12,7 @@ from mmdet.models import RetinaNet
 from mmengine.config import Config
 
 from diffkd_mm.analysis import connector_speed, models, steps, timing
-from diffkd_mm.connectors import DiffKDConnector
+from diffkd_mm.connectors import ConvConnector, DiffKDConnector
 from diffkd_mm.distillers import Distiller
 
 ROOT = Path(__file__).parents[2]
@@ -126,6 +126,30 @@ def test_points(config, tmp_path, monkeypatch, slow):
     result = json.loads(out.read_text())
     assert (result['student_seconds'], result['distiller_seconds']) == (3, 4)
     assert result['ratio'] == result['ratio_min'] == result['ratio_max'] == pytest.approx(4 / 3)
+
+
+def test_costs(config, tmp_path, monkeypatch, slow, capsys):
+    """Student 3 s, teacher 2 s, FitNet's connector 0.5 s, DiffKD's 1.5 s."""
+    for owner, seconds in ((RetinaNet, 3.0), (ConvConnector, 0.5), (DiffKDConnector, 1.5)):
+        name = 'loss' if owner is RetinaNet else 'forward'
+        monkeypatch.setattr(owner, name, slow(seconds, getattr(owner, name)))
+    out = tmp_path / 'out.json'
+    benchmark.main(
+        [str(config), '--shape', '64', '64', '--iters', '3', '--costs', '--json', str(out)]
+    )
+    rows = json.loads(out.read_text())['rows']
+    assert [x['variant'] for x in rows] == ['student', 'student, teacher', 'FitNet', 'DiffKD']
+    assert [x['seconds'] for x in rows] == [3, 5, 5.5, 6.5]
+    assert [x['added_seconds'] for x in rows] == [3, 2, 0.5, 1]
+    for x in rows:
+        assert x['ratio'] == x['ratio_min'] == x['ratio_max'] == pytest.approx(x['seconds'] / 5.5)
+    assert '1.182' in capsys.readouterr().out
+
+
+def test_costs_without_diffusion(config):
+    options = ['--cfg-options', 'model.points.fpn.connector.type=ConvConnector']
+    with pytest.raises(SystemExit, match='no point of the config has a DiffKDConnector'):
+        benchmark.main([str(config), '--costs', *options])
 
 
 def test_teacher(config, tmp_path, monkeypatch, capsys, slow):

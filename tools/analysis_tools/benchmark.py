@@ -6,8 +6,9 @@ The images are noise, the annotations made up and all weights random: nothing is
 time and memory do not depend on them much. ``--overhead`` compares the plain student with the same
 student in a distiller without points instead, ``--points`` with the same student in the config's
 distiller, but for the time of the teacher, and ``--teacher`` the teacher, as deep as its taps need,
-with its whole forward pass. ``--teacher-speed`` compares the teacher as it was built with what a
-distillation makes of it, in float32 and with ``teacher=dict(dtype=…)``.
+with its whole forward pass. ``--costs`` takes whole steps of the student alone, of FitNet in the
+place of DiffKD, and of the config. ``--teacher-speed`` compares the teacher as it was built with
+what a distillation makes of it, in float32 and with ``teacher=dict(dtype=…)``.
 """
 
 import argparse
@@ -21,7 +22,8 @@ from mmengine.registry import init_default_scope
 from rich.console import Console
 
 from diffkd_mm.analysis import steps
-from diffkd_mm.analysis.tables import tabulate_step, tabulate_teacher, write_json
+from diffkd_mm.analysis.step_costs import measure_costs
+from diffkd_mm.analysis.tables import tabulate_costs, tabulate_step, tabulate_teacher, write_json
 from diffkd_mm.analysis.teacher_speed import measure_teacher_speed
 from diffkd_mm.analysis.timing import Phases
 from diffkd_mm.errors import DistillationError
@@ -48,6 +50,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     instead.add_argument('--points', action='store_true', help='what the points add to a step')
     instead.add_argument('--teacher', action='store_true', help='what the teacher is spared')
     instead.add_argument(
+        '--costs', action='store_true', help="what teacher, FitNet's points and DiffKD's add"
+    )
+    instead.add_argument(
         '--teacher-speed',
         nargs='*',
         metavar='DTYPE',
@@ -70,6 +75,8 @@ def measure(cfg: Config, args: argparse.Namespace) -> dict | list[dict]:
     on = steps.Conditions(args.device, tuple(args.shape), args.batch_size, args.amp, args.iters)
     if args.teacher_speed is not None:
         return measure_teacher_speed(cfg, on, tuple(args.teacher_speed))
+    if args.costs:
+        return measure_costs(cfg, on)
     if args.overhead or args.points:
         return steps.measure_overhead(cfg, on, points=args.points)
     return steps.measure_teacher(cfg, on) if args.teacher else steps.measure_phases(cfg, on)
@@ -94,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     except DistillationError as error:
         raise SystemExit(str(error)) from error
     tabulate = tabulate_teacher if args.teacher_speed is not None else tabulate_step
-    Console().print(tabulate(result))
+    Console().print((tabulate_costs if args.costs else tabulate)(result))
     if args.json:
         of = dict(config=str(args.config), device=args.device)
         write_json(of | (result if isinstance(result, dict) else dict(rows=result)), args.json)

@@ -142,6 +142,12 @@ def plain_attention() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(fastpath)
 
 
+def has_global_hooks() -> bool:
+    """Whether there are hooks that wait for a call of any module."""
+    kinds = ('forward_pre', 'forward', 'backward_pre', 'backward')
+    return any(getattr(nn.modules.module, f'_global_{kind}_hooks') for kind in kinds)
+
+
 def flop_counter(modules: Sequence[nn.Module], **options: Any) -> FlopCounterMode:
     """PyTorch's counter of what runs without gradients, by module as well.
 

@@ -12,12 +12,9 @@ from mmengine.structures import PixelData
 import diffkd_mm  # noqa: F401  registers the distiller
 from diffkd_mm.compat import TORCH
 
+NEEDS_FLOAT16 = pytest.mark.skipif(TORCH < (2, 3), reason='this PyTorch has no float16 on the CPU')
 AUTOCAST_DTYPES = [
-    pytest.param(
-        torch.float16,
-        marks=pytest.mark.skipif(TORCH < (2, 3), reason='this PyTorch has no float16 on the CPU'),
-        id='float16',
-    ),
+    pytest.param(torch.float16, marks=NEEDS_FLOAT16, id='float16'),
     pytest.param(torch.bfloat16, id='bfloat16'),
 ]
 

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import Function, once_differentiable
-from torch.nn.modules.module import _has_any_global_hook
 
+from ..compat import has_global_hooks
 from . import fused
 from .layers import Bottleneck
 
@@ -22,7 +22,7 @@ def can_run_side_by_side(networks: Networks, maps: Sequence[Tensor]) -> bool:
     return (
         len(set(networks)) == len(networks) > 1
         and not fused.is_on_cpu(maps[0])
-        and not _has_any_global_hook()
+        and not has_global_hooks()
         and not _must_be_called(networks)
     )
 

@@ -47,6 +47,22 @@ def build_distiller(cfg: Config, device: str) -> Distiller:
     return distiller.to(device).train()  # the teacher takes part in every `.to`
 
 
+def build_beside(cfg: Config, source: Distiller) -> Distiller:
+    """Builds a distiller in training mode that shares the frozen teachers of another.
+
+    Args:
+        cfg (Config): Its config, whose points may be others, but not the teachers' taps.
+        source (Distiller): The other one, with its teachers.
+    """
+    device = next(source.parameters()).device
+    distiller: Distiller = MODELS.build(cfg.model)
+    for name, teacher in source.teachers.items():
+        distiller.use_teacher(teacher.model.to('cpu'), name)  # where the new student is
+        distiller.teachers[name].run = teacher.run
+    source.to(device)
+    return distiller.to(device).train()
+
+
 def random_batch(student: nn.Module, batch_size: int, shape: tuple[int, int]) -> dict:
     """A batch as the student's data loader would give it: noise with made-up annotations.
 

@@ -4,13 +4,12 @@ import statistics
 from copy import deepcopy
 
 from mmengine.config import Config
-from mmengine.registry import MODELS
 from torch import nn
 
 from diffkd_mm.distillers import Distiller
 from diffkd_mm.errors import DistillationError
 
-from .models import build_distiller, random_batch
+from .models import build_beside, build_distiller, random_batch
 from .steps import Conditions, Step
 from .timing import Phases
 
@@ -43,11 +42,7 @@ def build_variants(cfg: Config, device: str) -> dict[str, nn.Module]:
     fitnet = as_fitnet(cfg)
     distiller = build_distiller(cfg, device)
     student = deepcopy(distiller.student)
-    other: Distiller = MODELS.build(fitnet.model)
-    for name, teacher in distiller.teachers.items():
-        other.use_teacher(teacher.model.to('cpu'), name)
-    distiller.to(device)
-    return {STUDENT: student, FITNET: other.to(device).train(), DIFFKD: distiller}
+    return {STUDENT: student, FITNET: build_beside(fitnet, distiller), DIFFKD: distiller}
 
 
 def measure_costs(cfg: Config, on: Conditions) -> list[dict]:

@@ -36,9 +36,8 @@ class TeacherRun:
     """Runs a frozen model up to its taps, and with its first images makes it faster.
 
     Batch norms are folded into the convolutions that feed them, and on the CPU the weights are laid
-    out channels last, unless there are grouped convolutions or operators of MMCV. Then the taps are
-    compared with those of the model as it was; if they differ by more than rounding does, the
-    change is taken back.
+    out channels last, unless there are grouped convolutions. Then the taps are compared with those
+    of the model as it was; if they differ by more than rounding does, the change is taken back.
     So what cannot be folded (a convolution with two readers, a head that reads its norms) is not.
 
     With a dtype, weights of convolutions and linear layers are cast, once, and the model runs under
@@ -190,29 +189,38 @@ class TeacherRun:
 
 
 def _gains_from_channels_last(model: nn.Module) -> bool:
-    """Whether there are convolutions and nothing that loses: groups, or operators of MMCV.
-
-    Its RoIAlign reads channels-last maps as if they were not.
-    """
-    modules = list(model.modules())
-    convs = [x for x in modules if isinstance(x, nn.Conv2d)]
-    return (
-        bool(convs)
-        and all(x.groups in (1, x.in_channels) for x in convs)
-        and not any(type(x).__module__.startswith('mmcv.ops.') for x in modules)
-    )
+    """Whether there are convolutions, and none with groups, which loses."""
+    convs = [x for x in model.modules() if isinstance(x, nn.Conv2d)]
+    return bool(convs) and all(x.groups in (1, x.in_channels) for x in convs)
 
 
 def _lay_out(model: nn.Module) -> Callable[[], None]:
-    """Lays the weights of convolutions out channels last; returns what takes it back."""
-    convs = [x for x in model.modules() if isinstance(x, nn.Conv2d)]
+    """Lays the weights of convolutions out channels last; returns what takes it back.
+
+    Operators of MMCV read maps in the order of their dimensions, whatever their layout, so theirs
+    are brought into this order.
+    """
+    operators = [x for x in model.modules() if type(x).__module__.startswith('mmcv.ops.')]
+    within = {id(x) for operator in operators for x in operator.modules()}
+    convs = [x for x in model.modules() if isinstance(x, nn.Conv2d) and id(x) not in within]
+    hooks = [x.register_forward_pre_hook(_in_order) for x in operators]
 
     def lay_out(memory_format: torch.memory_format) -> None:
         for conv in convs:
             conv.to(memory_format=memory_format)
 
+    def take_back() -> None:
+        lay_out(torch.contiguous_format)
+        for hook in hooks:
+            hook.remove()
+
     lay_out(torch.channels_last)
-    return lambda: lay_out(torch.contiguous_format)
+    return take_back
+
+
+def _in_order(module: nn.Module, inputs: tuple) -> tuple:
+    """A hook: tensors in the order of their dimensions."""
+    return tuple(x.contiguous() if isinstance(x, Tensor) else x for x in inputs)
 
 
 def tap_difference(found: Mapping[Any, Record], expected: Mapping[Any, Record]) -> float:

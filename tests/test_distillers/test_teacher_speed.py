@@ -6,6 +6,7 @@ import pytest
 import tiny
 import torch
 from mmcv.cnn import ConvModule
+from mmcv.ops import DeformConv2d, ModulatedDeformConv2dPack, RoIAlign
 from torch import nn
 
 from diffkd_mm.distillers.norm_folding import fold_norms, watch
@@ -274,3 +275,28 @@ def test_inheritance_after_a_run_is_from_the_file(teacher_checkpoint):
         assert torch.equal(model.student.backbone.conv1.weight, weights['backbone.conv1.weight'])
         tiny.train_step(model, tiny.batch())
     assert count(model.teacher.model) == 0
+
+
+def operators(net, x):
+    """Convolutions before, within and behind operators of MMCV."""
+    x = net['conv'](x)
+    x = net['align'](x, x.new_tensor([[0, 0, 0, 40, 30], [1, 10, 5, 60, 60]]))
+    x = net['deform'](x, net['offset'](x))
+    return net['conv'](net['modulated'](x))
+
+
+def test_operators_of_mmcv_read_maps_in_order():
+    """They take a map's memory for what its dimensions say, whatever its layout."""
+    torch.manual_seed(0)
+    model = Net(
+        operators,
+        conv=conv(),
+        align=RoIAlign(7, 0.5),
+        offset=nn.Conv2d(3, 18, 3, padding=1),
+        deform=DeformConv2d(3, 3, 3, padding=1),
+        modulated=ModulatedDeformConv2dPack(3, 3, 3, padding=1),
+    )
+    nn.init.normal_(model.backbone['modulated'].conv_offset.weight, std=0.1)
+    assert_same_taps(model.eval().requires_grad_(False), ['neck'], norms_left=0)
+    laid_out = [x.weight.is_contiguous() for x in model.modules() if type(x) is nn.Conv2d]
+    assert laid_out == [False, False, True]  # the last is the modulated operator's own

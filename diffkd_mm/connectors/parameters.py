@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 from torch import Tensor, nn
 
+from ..diffusion import fused
 from ..diffusion.side_by_side import fork
 
 
@@ -36,7 +37,8 @@ class ParameterSlots:
         Autograd adds up the gradients of each parameter by itself, by an operator for every use and
         parameter; here it is one for every use.
         """
-        return fork([owner[name] for owner, name in self._slots], times)
+        parameters = [owner[name] for owner, name in self._slots]
+        return fork(parameters, times, as_vector=fused.is_on_cpu(parameters[0]))
 
     @contextmanager
     def hold(self, tensors: Sequence[Tensor]) -> Iterator[None]:

@@ -54,9 +54,7 @@ def predict_noise(
     Returns:
         Sequence[Tensor]: Predicted noise of the same shapes.
     """
-    if all(isinstance(x, _TimeConditioned) for x in denoisers) and can_run_side_by_side(
-        denoisers, maps
-    ):
+    if all(isinstance(x, _TimeConditioned) for x in denoisers) and can_run_side_by_side(denoisers):
         embedded = [x.embed(*inputs) for x, *inputs in zip(denoisers, maps, timesteps)]
         return run_side_by_side([x.net for x in denoisers], embedded)
     return [denoiser(*inputs) for denoiser, *inputs in zip(denoisers, maps, timesteps)]

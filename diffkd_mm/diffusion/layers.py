@@ -75,8 +75,11 @@ class Bottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (B, C, H, W) to (B, C, H, W)."""
+        hidden = self.block[:6](x)
         conv, norm = self.block[6:]
-        return fused.conv_norm_add(conv, norm, self.block[:6](x), x)
+        if fused.can_fold([norm], [hidden]):
+            return fused.conv_norm_add([conv], [norm], [hidden], [x])[0]
+        return norm(conv(hidden)) + x
 
 
 def mlp(channels: int, hidden: int, norm_cfg: dict) -> list[nn.Module]:

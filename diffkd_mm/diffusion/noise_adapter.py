@@ -62,7 +62,7 @@ def match_noise(
     Returns:
         tuple: z_T of shape (B, C, H, W) and γ of shape (B,) of every level.
     """
-    if all(isinstance(x, _NoiseAdapter) for x in adapters) and can_run_side_by_side(adapters, maps):
+    if all(isinstance(x, _NoiseAdapter) for x in adapters) and can_run_side_by_side(adapters):
         inputs, maps = fork(maps)
         features = run_side_by_side([x.features for x in adapters], inputs)
         logits = torch.cat([x.logits(feature) for x, feature in zip(adapters, features)])

@@ -17,11 +17,10 @@ from .layers import Bottleneck
 Networks = Sequence[nn.Module]
 
 
-def can_run_side_by_side(networks: Networks, maps: Sequence[Tensor]) -> bool:
-    """Whether that pays, every level has its own network, and none has to be called itself."""
+def can_run_side_by_side(networks: Networks) -> bool:
+    """Whether every level has its own network, and none has to be called itself."""
     return (
         len(set(networks)) == len(networks) > 1
-        and not fused.is_on_cpu(maps[0])
         and not has_global_hooks()
         and not _must_be_called(networks)
     )
@@ -59,7 +58,7 @@ def run_side_by_side(networks: Networks, maps: Sequence[Tensor]) -> Sequence[Ten
 
 def run_all(networks: Networks, maps: Sequence[Tensor]) -> Sequence[Tensor]:
     """The same, side by side if that can be."""
-    if can_run_side_by_side(networks, maps):
+    if can_run_side_by_side(networks):
         return run_side_by_side(networks, maps)
     return [network(x) for network, x in zip(networks, maps)]
 
@@ -73,15 +72,25 @@ def _run(networks: Networks, maps: Sequence[Tensor], counters: list[Tensor]) -> 
             maps = _run(layers, maps, counters)
         return maps
     if type(networks[0]) is Bottleneck:
-        maps, shortcuts = fork(maps)
-        maps = _run([network.block for network in networks], maps, counters)
-        return weighted_sum(maps, shortcuts)
-    if type(networks[0]) is nn.ReLU:
+        return _run_bottlenecks(networks, maps, counters)
+    if type(networks[0]) is nn.ReLU and not fused.is_on_cpu(maps[0]):
         return _ReLU.apply(*maps)
     if all(_counts_up(network) for network in networks):
         counters += [norm.num_batches_tracked for norm in networks]
         return [_batch_norm(norm, x) for norm, x in zip(networks, maps)]
     return [network(x) for network, x in zip(networks, maps)]
+
+
+def _run_bottlenecks(
+    bottlenecks: Sequence[Bottleneck], maps: Sequence[Tensor], counters: list[Tensor]
+) -> Sequence[Tensor]:
+    maps, shortcuts = fork(maps)
+    hidden = _run([x.block[:6] for x in bottlenecks], maps, counters)
+    convs, norms = zip(*(x.block[6:] for x in bottlenecks))
+    if fused.can_fold(norms, hidden):
+        return fused.conv_norm_add(convs, norms, hidden, shortcuts)
+    outputs = _run(norms, _run(convs, hidden, counters), counters)
+    return weighted_sum(outputs, shortcuts)
 
 
 def _counts_up(module: nn.Module) -> bool:
@@ -107,19 +116,27 @@ def weighted_sum(
     return _WeightedSum.apply(x_weight, y_weight, *xs, *ys)
 
 
-def fork(tensors: Sequence[Tensor], times: int = 2) -> list[Sequence[Tensor]]:
-    """Lists of the same tensors, for as many uses, whose gradients are added up list by list."""
+def fork(
+    tensors: Sequence[Tensor], times: int = 2, as_vector: bool = False
+) -> list[Sequence[Tensor]]:
+    """Makes lists of the same tensors, for as many uses, whose gradients are added up list by list.
+
+    Args:
+        tensors (Sequence[Tensor]): The tensors.
+        times (int): Number of uses. Defaults to 2.
+        as_vector (bool): Whether the gradients of a list are copied into one vector first, which
+            is for small tensors where a list is a loop. Defaults to False.
+    """
     if times < 2:
         return [tensors] * times
-    forked = _Fork.apply(times, *tensors)
-    return [forked[i : i + len(tensors)] for i in range(0, len(forked), len(tensors))]
+    return fused.in_lists(_Fork.apply(times, as_vector, *tensors), len(tensors))
 
 
 class _WeightedSum(Function):
     @staticmethod
     def forward(ctx, x_weight: float, y_weight: float, *tensors: Tensor) -> tuple[Tensor, ...]:
         ctx.weights = x_weight, y_weight
-        xs, ys = _in_lists(tensors, len(tensors) // 2)
+        xs, ys = fused.in_lists(tensors, len(tensors) // 2)
         scaled = xs if x_weight == 1 else torch._foreach_mul(xs, x_weight)
         return tuple(torch._foreach_add(scaled, ys, alpha=y_weight))
 
@@ -132,18 +149,29 @@ class _WeightedSum(Function):
 
 class _Fork(Function):
     @staticmethod
-    def forward(ctx, times: int, *tensors: Tensor) -> tuple[Tensor, ...]:
-        ctx.number = len(tensors)
+    def forward(ctx, times: int, as_vector: bool, *tensors: Tensor) -> tuple[Tensor, ...]:
+        ctx.shapes = [x.shape for x in tensors]
+        ctx.as_vector = as_vector
         return tuple(x.view_as(x) for _ in range(times) for x in tensors)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, *grads: Tensor) -> tuple:
-        first, second, *others = _in_lists(grads, ctx.number)
-        total = torch._foreach_add(first, second)
-        for other in others:
+        first, *others = fused.in_lists(grads, len(ctx.shapes))
+        if ctx.as_vector:
+            total = _vector(first)
+            for other in others:
+                total += _vector(other)
+            parts = total.split([x.numel() for x in ctx.shapes])
+            return None, None, *(x.view(shape) for x, shape in zip(parts, ctx.shapes))
+        total = torch._foreach_add(first, others[0])
+        for other in others[1:]:
             torch._foreach_add_(total, other)
-        return None, *total
+        return None, None, *total
+
+
+def _vector(tensors: Sequence[Tensor]) -> Tensor:
+    return torch.cat([x.flatten() for x in tensors])
 
 
 class _ReLU(Function):
@@ -159,7 +187,3 @@ class _ReLU(Function):
         scaled = torch._foreach_sign(ctx.saved_tensors)
         torch._foreach_mul_(scaled, grads)
         return tuple(scaled)
-
-
-def _in_lists(tensors: Sequence[Tensor], length: int) -> list[list[Tensor]]:
-    return [list(tensors[i : i + length]) for i in range(0, len(tensors), length)]

@@ -37,6 +37,9 @@ from .versions import numbers
 
 TORCH = numbers(torch.__version__)
 """PyTorch's version, such as (2, 1, 2)."""
+RUNS_ALL_ON_META = TORCH >= (2, 6)
+"""Whether lists of tensors and activation checkpointing work without data; not in 2.1, where
+between is not known."""
 OutOfMemoryError = getattr(torch, 'OutOfMemoryError', torch.cuda.OutOfMemoryError)
 PACKAGE = Path(__file__).parent
 MIM = PACKAGE / '.mim'

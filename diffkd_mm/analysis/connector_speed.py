@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from diffusers import DDIMScheduler
 from torch import Tensor, nn
 
+from diffkd_mm.compat import RUNS_ALL_ON_META
 from diffkd_mm.connectors import DiffKDConnector
 from diffkd_mm.losses import MSELoss
 
@@ -165,7 +166,8 @@ def count_operators(shape: tuple, device: str, checkpointing: bool = False) -> d
 
     Args:
         shape (tuple): Batch, channels and level sizes, such as :data:`RETINANET`.
-        device (str): ``'cpu'``, or ``'meta'`` for the path that is taken on a GPU.
+        device (str): ``'cpu'``, or ``'meta'`` for the path that is taken on a GPU, if PyTorch
+            runs all of it there (:data:`~diffkd_mm.compat.RUNS_ALL_ON_META`).
         checkpointing (bool): Also ``with_cp=True``. Defaults to False.
 
     Returns:
@@ -232,14 +234,15 @@ def measure(
     for _ in range(iters):
         for name in models:
             steps[name].append(step(name))
-    operators = {path: count_operators(shape, path, checkpointing) for path in ('cpu', 'meta')}
+    paths = ('cpu', 'meta') if RUNS_ALL_ON_META else ('cpu',)
+    operators = {path: count_operators(shape, path, checkpointing) for path in paths}
     rows = []
     for name, model in models.items():
         with saved_storages(list(connectors[name].parameters())) as storages:
             output = model(*inputs)
         del output
         ratios = [a['seconds'] / b['seconds'] for a, b in zip(steps[name], steps['plain'])]
-        counts = [operators[path].get(name) for path in ('cpu', 'meta')]
+        counts = [operators.get(path, {}).get(name) for path in ('cpu', 'meta')]
         rows.append(
             dict(
                 variant=name,

@@ -21,6 +21,9 @@ sys.path.insert(0, str(ROOT / 'tools'))
 
 import train as train_tool  # noqa: E402
 
+# With the one that a GradScaler begins with, all of so few steps would be left out.
+SMALL_SCALE = dict(init_scale=16.0, growth_interval=2)
+
 
 def tensors(x, name: str = '') -> dict[str, Tensor]:
     """All floating-point tensors of a checkpoint by their places in it."""
@@ -45,8 +48,7 @@ def training(folder: Path, checkpoint: Path, name: str, amp: str | None) -> Conf
         dict(type='EMAHook', momentum=0.1),
     ]
     if amp is not None:
-        # The scale with which MMEngine begins would have all these few steps left out.
-        cfg.optim_wrapper.update(dtype=amp, loss_scale=dict(init_scale=256.0, growth_interval=2))
+        cfg.optim_wrapper.update(dtype=amp, loss_scale=SMALL_SCALE)
         train_tool.use_amp(cfg)
     return cfg
 
@@ -107,6 +109,7 @@ def test_through_the_launcher(device, tmp_path, teacher_checkpoint, figure):
     model['points']['fpn']['connector'].update(norm_cfg=norm, standardize='channel')
     cfg = tiny.training(tmp_path, teacher_checkpoint, max_epochs=1, model=model)
     cfg.train_dataloader.batch_size = 2
+    cfg.optim_wrapper.loss_scale = SMALL_SCALE
     cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
     cfg.custom_imports = dict(imports=['diffkd_mm', 'tiny_hooks'])
     cfg.custom_hooks = [

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
 from mmengine.hooks import Hook
@@ -71,14 +72,17 @@ class FixedNoiseHook(Hook):
     """DiffKD's noise is the same for every sample and step, and so is the timestep."""
 
     def before_train(self, runner) -> None:
-        from diffkd_mm.connectors import diffkd
+        from diffkd_mm.connectors import diffkd_level
 
         def noise(x: torch.Tensor) -> torch.Tensor:
             generator = torch.Generator().manual_seed(x.size(1) * x.size(2))
             return torch.randn(x[:1].shape, generator=generator).expand_as(x)
 
-        diffkd.gaussian_noise = noise
-        torch.randint = lambda high, size, **options: torch.full(size, high // 2, **options)
+        def middle(high: int, size: tuple, **options) -> torch.Tensor:
+            return torch.full(size, high // 2, **options)
+
+        patch.object(diffkd_level, 'gaussian_noise', noise).start()
+        patch.object(torch, 'randint', middle).start()
 
 
 @HOOKS.register_module()

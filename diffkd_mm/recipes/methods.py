@@ -1,7 +1,8 @@
 """What the methods compare, with the weights of each, and where these come from."""
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from ..errors import DistillationError
 from .matching import Pair
@@ -16,12 +17,14 @@ class Terms(NamedTuple):
         why (str): Where its weight comes from.
         connector (str, optional): Its type. Defaults to None: the outputs as they are.
         max_stride (int, optional): Largest stride of a level that is compared. Defaults to all.
+        options (dict): Further options of the connector.
     """
 
     loss: dict
     why: str
     connector: str | None = None
     max_stride: int | None = None
+    options: Mapping[str, Any] = MappingProxyType({})
 
 
 class Method(NamedTuple):
@@ -41,6 +44,8 @@ class Method(NamedTuple):
     boxes: bool = False
 
 
+# DiffKD's layers as they are called, never taught to denoise (docs/study.md).
+_NO_DIFFUSION = dict(loss_diff_weight=0, noise_adapter=None)
 _OF_THE_PAPER = ('FasterRCNN', 'RetinaNet', 'FCOS', 'RepPointsDetector')
 
 
@@ -86,6 +91,14 @@ def _diffkd_logits(student: Survey, teacher: Survey) -> Terms:
         "weight 1 is the paper's (B.2), temperature 1 its authors' code's",
         'DiffKDConnector',
     )
+
+
+def _deep_projector(student: Survey, teacher: Survey, channels: list[int]) -> Terms:
+    return _diffkd(student, teacher, channels)._replace(options=_NO_DIFFUSION)
+
+
+def _deep_projector_logits(student: Survey, teacher: Survey) -> Terms:
+    return _diffkd_logits(student, teacher)._replace(options=_NO_DIFFUSION)
 
 
 def _fitnet(student: Survey, teacher: Survey, channels: list[int]) -> Terms:
@@ -194,6 +207,12 @@ METHODS = dict(
         _diffkd_logits,
         boxes=True,
     ),
+    deep_projector=Method(
+        "diffkd's layers without the diffusion: what tells how much of a gain is the projector's",
+        _deep_projector,
+        _deep_projector_logits,
+        boxes=True,
+    ),
     fitnet=Method('features after a 1×1 conv, MSE', _fitnet, _fitnet_logits),
     pkd=Method('standardised features, MSE', _pkd, None),
     cwd=Method('where each channel (segmentors: each class) is active', _cwd, _cwd_logits),
@@ -211,7 +230,7 @@ def compares_logits(method: str, student: Survey) -> bool:
     chosen = METHODS[method]
     if chosen.logits is None or student.task == 'detection':
         return chosen.features is None
-    diffkd = chosen.logits is _diffkd_logits
+    diffkd = chosen.logits in (_diffkd_logits, _deep_projector_logits)
     return chosen.features is None or student.task == 'segmentation' or diffkd
 
 
@@ -233,7 +252,7 @@ def connector_of(terms: Terms, pair: Pair, student: Survey, teacher: Survey) -> 
     differ = pair.student_channels != pair.teacher_channels
     if terms.connector is None:
         return dict(type='ConvConnector') if differ else None
-    connector = dict(type=terms.connector)
+    connector = dict(type=terms.connector, **terms.options)
     latent = _latent_channels(pair, student, teacher)
     if terms.connector == 'DiffKDConnector' and latent is not None:
         connector['latent_channels'] = latent

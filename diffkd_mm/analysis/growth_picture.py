@@ -37,14 +37,19 @@ def draw_growth(rows: Sequence[dict], path: Path) -> None:
     """
     axes = list(dict.fromkeys(row['axis'] for row in rows))
     figure = Figure(figsize=(0.6 + 2.3 * len(axes), 5), layout='constrained')
-    for columns, axis in zip(figure.subplots(2, len(axes), squeeze=False).T, axes):
+    plots = figure.subplots(2, len(axes), squeeze=False, sharey=True)
+    for columns, axis in zip(plots.T, axes):
         found = [row for row in rows if row['axis'] == axis]
         _draw_time(columns[0], found)
         _draw_memory(columns[1], found)
         for plot in columns:
             _finish(plot, [row['value'] for row in found])
         columns[1].set_xlabel(TITLES[axis], fontsize=8)
-    figure.supylabel("memory and time, to the first setting's", fontsize=8)
+    low, high = plots[0, 0].get_ylim()
+    ticks = [x for x in (0.25, 0.5, 1, 2, 4, 8, 16, 32) if low <= x <= high]
+    plots[0, 0].set_yticks(ticks, [f'{x:g}' for x in ticks])
+    for plot, label in zip(plots[:, 0], ('time', 'memory')):
+        plot.set_ylabel(f"{label}, to the first setting's", fontsize=8)
     handles = {}
     for plot in figure.axes:
         handles |= dict(zip(*reversed(plot.get_legend_handles_labels())))
@@ -59,9 +64,6 @@ def _finish(plot: Axes, values: Sequence[int]) -> None:
     plot.set_xticks(values, [f'{value:,}' for value in values], rotation=30)
     plot.minorticks_off()
     plot.tick_params(labelsize=7)
-    low, high = plot.get_ylim()
-    ticks = [x for x in (0.25, 0.5, 1, 2, 4, 8, 16, 32) if low <= x <= high]
-    plot.set_yticks(ticks, [f'{x:g}' for x in ticks])
     plot.grid(alpha=0.3)
 
 

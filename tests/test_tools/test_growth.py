@@ -2,6 +2,7 @@
 
 import csv
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from mmengine.config import Config
 
 from diffkd_mm.analysis import growth as measuring
+from diffkd_mm.analysis.timing import Phases
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / 'tools' / 'analysis_tools'))
@@ -40,7 +42,9 @@ def test_every_axis(config, tmp_path, monkeypatch, capsys):
         monkeypatch.setattr(measuring, name, values)
     out = tmp_path / 'out'
     options = ['--shape', '64', '64', '--batch-size', '2', '--iters', '1', '--out', str(out)]
-    growth.main([config, *options])
+    monkeypatch.setattr(Phases, 'clock', Phases.clock)  # put back behind the test
+    growth.main([config, *options, '--cpu-time'])
+    assert Phases.clock is time.process_time
     with (out / 'growth.csv').open() as file:
         rows = list(csv.DictReader(file))
     assert (out / 'growth.png').read_bytes()[:4] == b'\x89PNG'

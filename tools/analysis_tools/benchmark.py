@@ -12,20 +12,17 @@ what a distillation makes of it, in float32 and with ``teacher=dict(dtype=…)``
 """
 
 import argparse
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-from mmengine.config import Config, DictAction
-from mmengine.registry import init_default_scope
+from mmengine.config import Config
 from rich.console import Console
 
 from diffkd_mm.analysis import steps
+from diffkd_mm.analysis.command import add_options, prepare
 from diffkd_mm.analysis.step_costs import measure_costs
 from diffkd_mm.analysis.tables import tabulate_costs, tabulate_step, tabulate_teacher, write_json
 from diffkd_mm.analysis.teacher_speed import measure_teacher_speed
-from diffkd_mm.analysis.timing import Phases
 from diffkd_mm.errors import DistillationError
 from diffkd_mm.launch import command_config
 
@@ -35,16 +32,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('config', type=Path, help='config file of a distillation')
-    parser.add_argument('--device', default='cpu', help='cpu (default) or cuda')
-    parser.add_argument(
-        '--shape', nargs=2, type=int, default=(800, 1216), metavar=('H', 'W'), help='image size'
-    )
-    parser.add_argument('--batch-size', type=int, default=1, help='images per step')
-    parser.add_argument('--iters', type=int, default=5, help='measured steps')
-    parser.add_argument(
-        '--amp', action='store_true', help='as train.py: float16, bfloat16 on a CPU'
-    )
+    add_options(parser)
     instead = parser.add_mutually_exclusive_group()
     instead.add_argument('--overhead', action='store_true', help='distiller without points')
     instead.add_argument('--points', action='store_true', help='what the points add to a step')
@@ -59,20 +47,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         choices=['bfloat16', 'float16'],
         help='what makes the teacher faster, in float32 and these dtypes',
     )
-    parser.add_argument('--threads', type=int, help="CPU threads, PyTorch's default otherwise")
-    parser.add_argument(
-        '--cpu-time',
-        action='store_true',
-        help='processor time of all threads instead of wall-clock time, for a busy machine',
-    )
     parser.add_argument('--json', type=Path, help='write the result to this file')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override the config')
     return parser.parse_args(argv)
 
 
-def measure(cfg: Config, args: argparse.Namespace) -> dict | list[dict]:
+def measure(cfg: Config, on: steps.Conditions, args: argparse.Namespace) -> dict | list[dict]:
     """Measures what the options ask for."""
-    on = steps.Conditions(args.device, tuple(args.shape), args.batch_size, args.amp, args.iters)
     if args.teacher_speed is not None:
         return measure_teacher_speed(cfg, on, tuple(args.teacher_speed))
     if args.costs:
@@ -85,19 +65,10 @@ def measure(cfg: Config, args: argparse.Namespace) -> dict | list[dict]:
 def main(argv: Sequence[str] | None = None) -> None:
     """Measures, prints a table and writes the result."""
     args = parse_args(argv)
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    if args.cpu_time:
-        Phases.clock = staticmethod(time.process_time)
-    # Random weights make some activations so small that the CPU computes them slowly.
-    torch.set_flush_denormal(True)
     cfg = command_config(args.config, args.cfg_options)
-    preprocessor = cfg.model.get('student', {}).get('data_preprocessor') or {}
-    if preprocessor.get('size'):  # a segmentor pads to the crop of its config
-        preprocessor.size = tuple(args.shape)
-    init_default_scope(cfg.get('default_scope', 'mmengine'))
+    on = prepare(cfg, args)
     try:
-        result = measure(cfg, args)
+        result = measure(cfg, on, args)
     except DistillationError as error:
         raise SystemExit(str(error)) from error
     tabulate = tabulate_teacher if args.teacher_speed is not None else tabulate_step

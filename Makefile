@@ -31,7 +31,7 @@ help:
 	@echo 'make gpu-check check and measure everything on a GPU: work_dirs/gpu_check.md'
 	@echo 'make docs      build the documentation site in docs/_build/html and check its links'
 	@echo 'make test-openmmlab   run the tests with the releases of 2024, in .venv-openmmlab'
-	@echo 'make install   install everything into $(VENV); the two above do so when needed'
+	@echo 'make install   install everything into $(VENV); the others do so when needed'
 	@echo 'make lint      ruff check and ruff format --check'
 	@echo 'make format    let ruff fix and format the code'
 	@echo 'make hashes    after a change of requirements/constraints*.txt (needs uv)'

@@ -7,6 +7,7 @@ from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
+import torch_names
 
 from diffkd_mm import versions
 
@@ -97,3 +98,12 @@ def test_importing_the_package_says_so_before_it_imports_anything_old():
     message, loaded = done.stdout.splitlines()
     assert message.startswith('diffkd_mm needs mmdet 3.0 or newer, and 2.28.2 is installed: see')
     assert loaded == '[]'
+
+
+def test_names_of_pytorch_are_in_the_oldest_one():
+    """Else the package may not even import there; what is newer goes through ``compat.py``."""
+    known = set(torch_names.KNOWN.read_text().split())
+    behind_a_check = {'torch.serialization.safe_globals'}
+    unknown = {k: v for k, v in torch_names.used().items() if k not in known | behind_a_check}
+    assert not unknown, f'{unknown}: run tests/torch_names.py with PyTorch 2.1'
+    assert len(known) > 100 and all(map(torch_names.exists, known))

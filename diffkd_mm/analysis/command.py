@@ -34,7 +34,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def prepare(cfg: Config, args: argparse.Namespace) -> Conditions:
-    """Sets threads, clock, default scope, and the size that a segmentor pads to.
+    """Sets threads, clock, default scope, and what a segmentor pads to.
 
     Args:
         cfg (Config): The config.
@@ -52,6 +52,6 @@ def prepare(cfg: Config, args: argparse.Namespace) -> Conditions:
     shape = tuple(args.shape)
     preprocessor = cfg.model.get('student', {}).get('data_preprocessor') or {}
     if preprocessor.get('size'):  # a segmentor pads to the crop of its config
-        preprocessor.size = shape
+        preprocessor.update(size=None, size_divisor=1)
     init_default_scope(cfg.get('default_scope', 'mmengine'))
     return Conditions(args.device, shape, args.batch_size, args.amp, args.iters)

@@ -1,6 +1,6 @@
 """Fused arithmetic: what computes faster than the plain line that it stands for."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain
 
 import torch
@@ -15,17 +15,32 @@ def is_on_cpu(x: Tensor) -> bool:
     return x.device.type == 'cpu'
 
 
-def can_fold(norms: Sequence[nn.Module], maps: Sequence[Tensor]) -> bool:
+def must_be_called(modules: Iterable[nn.Module]) -> bool:
+    """Whether there are hooks that wait for a call, or a compiled module."""
+    return any(
+        x._forward_hooks
+        or x._forward_pre_hooks
+        or x._backward_hooks
+        or x._backward_pre_hooks
+        or getattr(x, '_compiled_call_impl', None)
+        for x in modules
+    )
+
+
+def can_fold(
+    convs: Sequence[nn.Module], norms: Sequence[nn.Module], maps: Sequence[Tensor]
+) -> bool:
     """Whether :func:`conv_norm_add` can take the place of the layers.
 
     It is for the CPU, for ``nn.BatchNorm2d`` in training, and not for autocast, whose dtypes are
     too coarse for a covariance.
 
     Args:
+        convs (Sequence[nn.Module]): Convolutions, one per level.
         norms (Sequence[nn.Module]): Normalisations of C channels, one per level.
         maps (Sequence[Tensor]): What comes into the convolutions before them.
     """
-    return all(
+    return not must_be_called([*convs, *norms]) and all(
         is_on_cpu(x)  # where it was measured to pay
         and type(norm) is nn.BatchNorm2d
         and norm.training

@@ -77,7 +77,7 @@ class Bottleneck(nn.Module):
         """Maps (B, C, H, W) to (B, C, H, W)."""
         hidden = self.block[:6](x)
         conv, norm = self.block[6:]
-        if fused.can_fold([norm], [hidden]):
+        if fused.can_fold([conv], [norm], [hidden]):
             return fused.conv_norm_add([conv], [norm], [hidden], [x])[0]
         return norm(conv(hidden)) + x
 

@@ -22,19 +22,7 @@ def can_run_side_by_side(networks: Networks) -> bool:
     return (
         len(set(networks)) == len(networks) > 1
         and not has_global_hooks()
-        and not _must_be_called(networks)
-    )
-
-
-def _must_be_called(modules: Networks) -> bool:
-    """Whether there are hooks that wait for a call, or a compiled module."""
-    return any(
-        x._forward_hooks
-        or x._forward_pre_hooks
-        or x._backward_hooks
-        or x._backward_pre_hooks
-        or getattr(x, '_compiled_call_impl', None)
-        for x in modules
+        and not fused.must_be_called(networks)
     )
 
 
@@ -65,7 +53,7 @@ def run_all(networks: Networks, maps: Sequence[Tensor]) -> Sequence[Tensor]:
 
 def _run(networks: Networks, maps: Sequence[Tensor], counters: list[Tensor]) -> Sequence[Tensor]:
     """Runs the networks, and gathers the counters of batches that are still to be counted up."""
-    if _must_be_called(networks):
+    if fused.must_be_called(networks):
         return [network(x) for network, x in zip(networks, maps)]
     if type(networks[0]) is nn.Sequential:
         for layers in zip(*networks):
@@ -87,7 +75,7 @@ def _run_bottlenecks(
     maps, shortcuts = fork(maps)
     hidden = _run([x.block[:6] for x in bottlenecks], maps, counters)
     convs, norms = zip(*(x.block[6:] for x in bottlenecks))
-    if fused.can_fold(norms, hidden):
+    if fused.can_fold(convs, norms, hidden):
         return fused.conv_norm_add(convs, norms, hidden, shortcuts)
     outputs = _run(norms, _run(convs, hidden, counters), counters)
     return weighted_sum(outputs, shortcuts)

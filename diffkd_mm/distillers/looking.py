@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -126,8 +127,14 @@ def record_noise_weights(point: DistillationPoint) -> Iterator[dict[str, list[Te
     with ExitStack() as stack:
         for name, adapter in zip(names, adapters):
 
-            def note(module: nn.Module, args: tuple, output: tuple, name: str = name) -> None:
-                found[name].append(output[1].detach())
+            def note(module: nn.Module, args: tuple, output: Any, name: str = name) -> None:
+                if isinstance(output, tuple):
+                    noise_weight = output[1].detach()
+                else:
+                    noise_weight = output.detach().float().softmax(-1)[:, 0]
+                found[name].append(noise_weight)
 
-            stack.callback(adapter.register_forward_hook(note).remove)
+            # A hook on the whole adapter has the levels run one by one, which rounds otherwise.
+            read = getattr(adapter, 'linear', adapter)
+            stack.callback(read.register_forward_hook(note).remove)
         yield found

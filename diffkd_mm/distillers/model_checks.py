@@ -87,6 +87,13 @@ def _check_levels(
     if (guide := guide_of(point, teacher)) is not None:
         channels = [x.size(1) for x in point.select(teacher_levels, 'teacher')]
         check_guide(options.guidance, guide, channels)
+        if point.connector is None and student_levels:
+            given = [x.size(1) for x in point.select(student_levels, 'student')]
+            if given != channels:
+                raise DistillationError(
+                    "guidance compares the student's features with the teacher's, which have "
+                    f'{given} and {channels} channels: add a connector, or leave guidance out.'
+                )
     if student_levels:  # else called with annotations only, or never
         point.check(
             point.select(student_levels, 'student'),

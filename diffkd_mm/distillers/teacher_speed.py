@@ -91,6 +91,8 @@ class TeacherRun:
         device = images.device.type
         if model is not self._changed and device != 'meta':
             exact = self._quicken(model, run, device)
+            if not _has_values(exact):
+                return self._hand_on(exact)  # the next images decide
             self._changed = model
             if self.dtype is not None:
                 self._cast(model, run, exact, device)
@@ -109,6 +111,8 @@ class TeacherRun:
         with torch.autocast(device, enabled=False):
             with watch(model, self.untouched) as flow:
                 expected = run()
+            if not _has_values(expected):
+                return expected
             changes: list[Callable[[], None]] = []
             if pairs := flow.pairs():
                 changes.append(fold_norms(model, pairs))
@@ -186,6 +190,11 @@ class TeacherRun:
                 if changed is not tensor:
                     record[i] = changed, changed._version
         return records
+
+
+def _has_values(records: Records) -> bool:
+    """Whether there is anything to compare: RoI heads may have met no region."""
+    return any(x.numel() for record in records.values() for x, _ in record)
 
 
 def _gains_from_channels_last(model: nn.Module) -> bool:

@@ -203,6 +203,21 @@ def test_side_by_side_hooks_are_called(monkeypatch, listener):
     assert len(calls) == 3
 
 
+@pytest.mark.parametrize('number', [6, 7])
+def test_folded_layers_with_hooks_are_called(number):
+    """On the CPU, where convolution and norm are one product otherwise."""
+    networks, maps = levels_and_maps()
+    calls = []
+    bottlenecks = [x for net in networks for x in net.modules() if isinstance(x, Bottleneck)]
+    for bottleneck in bottlenecks:
+        layer = bottleneck.block[number]
+        layer.register_forward_hook(lambda *args: calls.append(args))
+    side_by_side.run_all(networks, maps)
+    assert len(calls) == len(bottlenecks) > 0
+    bottlenecks[0](maps[0])
+    assert len(calls) == len(bottlenecks) + 1
+
+
 def test_a_network_of_all_levels_is_not_run_side_by_side(monkeypatch):
     monkeypatch.setattr(fused, 'is_on_cpu', lambda x: False)
     networks, maps = levels_and_maps()

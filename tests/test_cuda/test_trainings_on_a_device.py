@@ -54,6 +54,7 @@ def training(folder: Path, checkpoint: Path, name: str, amp: str | None) -> Conf
 
 
 def train(cfg: Config) -> Runner:
+    cfg.experiment_name = cfg.work_dir.replace('/', '_')  # or two of a second share their logs
     runner = Runner.from_cfg(cfg)
     runner.train()
     return runner

@@ -85,3 +85,11 @@ def test_squares_are_in_float32_under_autocast(dtype):
     with torch.autocast('cpu', dtype):
         loss = guidance_loss(layer, [torch.zeros(1, 3)], [torch.full((1, 3), 320.0)], [None])
     assert loss.dtype == torch.float32 and loss.item() == 320.0**2  # float16 ends at 65504
+
+
+def test_a_loss_that_bridges_channels_itself_is_not_enough():
+    loss = dict(type='CIRKDLoss', num_classes=10, student_channels=16, teacher_channels=24)
+    with pytest.raises(DistillationError, match=r"point 'fpn': .*add a connector, or leave"):
+        tiny.build_distiller(
+            tiny.retinanet(), tiny.retinanet(channels=24), dict(fpn=dict(POINT, loss=loss))
+        )

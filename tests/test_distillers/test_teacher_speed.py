@@ -300,3 +300,20 @@ def test_operators_of_mmcv_read_maps_in_order():
     assert_same_taps(model.eval().requires_grad_(False), ['neck'], norms_left=0)
     laid_out = [x.weight.is_contiguous() for x in model.modules() if type(x) is nn.Conv2d]
     assert laid_out == [False, False, True]  # the last is the modulated operator's own
+
+
+def test_taps_without_values_decide_nothing():
+    """As of a RoI head in a batch without regions: the next images tell what may be changed."""
+    torch.manual_seed(0)
+    empty = [True]
+
+    def compute(net, x):
+        return in_order(net, x)[: 0 if empty.pop() else None]
+
+    model = Net(compute, conv=conv(), norm=BN(3)).eval().requires_grad_(False)
+    run, images = TeacherRun(), torch.randn(2, 3, 8, 8)
+    (first,) = taps_of(run, model, ['neck'], images)
+    assert len(first) == 0 and count(model) == 1 and not run.has_changed(model)
+    empty[:] = [False] * 4
+    (second,) = taps_of(run, model, ['neck'], images)
+    assert len(second) == 2 and count(model) == 0 and run.has_changed(model)

@@ -159,6 +159,7 @@ def test_the_demo_learns(device, tmp_path, figure):
     cfg.param_scheduler = [dict(type='LinearLR', start_factor=0.1, by_epoch=False, end=4)]
     cfg.default_hooks.logger.interval = 1
     cfg.log_processor.window_size = 1
+    cfg.visualizer.name = cfg.work_dir  # one of a test before would be taken, and its folder
     runner = train(cfg)
     assert next(runner.model.parameters()).device.type == device
     (file,) = (tmp_path / 'work').glob('*/vis_data/scalars.json')

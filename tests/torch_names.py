@@ -28,9 +28,8 @@ def _names(tree: ast.Module) -> set[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
-                meanings[alias.asname or alias.name.partition('.')[0]] = (
-                    alias.name if alias.asname else alias.name.partition('.')[0]
-                )
+                package = alias.name.partition('.')[0]
+                meanings[alias.asname or package] = alias.name if alias.asname else package
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
             imported = {x.asname or x.name: f'{node.module}.{x.name}' for x in node.names}
             meanings |= imported

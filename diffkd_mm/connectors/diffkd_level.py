@@ -82,11 +82,6 @@ class DiffKDLevel(nn.Module):
         """MSE between projected student map and target, which trains the projection alone."""
         return F.mse_loss(self.student_projection(student.detach()).float(), target)
 
-    def denoise(self, student: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Projected, noised and denoised student map, and γ of shape (B,)."""
-        refined, noise_weights = Denoising([self]).denoise([student])
-        return refined[0], noise_weights[0]
-
 
 class Denoising:
     """The uses that a step makes of the denoisers of levels, which have equal options.

@@ -33,7 +33,7 @@ class _NoiseAdapter(nn.Module):
         Returns:
             tuple[Tensor, Tensor]: z_T of shape (B, C, H, W) and γ of shape (B,).
         """
-        noise_weight = _share_of_student(self.logits(self.features(x)))
+        noise_weight = share_of_student(self.logits(self.features(x)))
         return _mix(x, noise, noise_weight), noise_weight
 
     def logits(self, features: Tensor) -> Tensor:
@@ -41,7 +41,8 @@ class _NoiseAdapter(nn.Module):
         return self.linear(features.mean(dim=(2, 3)))
 
 
-def _share_of_student(logits: Tensor) -> Tensor:
+def share_of_student(logits: Tensor) -> Tensor:
+    """γ of shape (B,) from an adapter's logits of shape (B, 2)."""
     return logits.float().softmax(dim=-1)[..., 0]
 
 
@@ -66,7 +67,7 @@ def match_noise(
         inputs, maps = fork(maps)
         features = run_side_by_side([x.features for x in adapters], inputs)
         logits = torch.cat([x.logits(feature) for x, feature in zip(adapters, features)])
-        noise_weights = _share_of_student(logits).split([len(x) for x in maps])
+        noise_weights = share_of_student(logits).split([len(x) for x in maps])
         return [_mix(*args) for args in zip(maps, noises, noise_weights)], noise_weights
     noisy, noise_weights = zip(*(adapter(*args) for adapter, *args in zip(adapters, maps, noises)))
     return noisy, noise_weights

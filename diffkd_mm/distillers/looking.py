@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..diffusion.noise_adapter import share_of_student
 from ..errors import DistillationError
 from ..taps import left_as_found, outputs, run_to_taps
 from .distiller import Distiller
@@ -128,11 +129,8 @@ def record_noise_weights(point: DistillationPoint) -> Iterator[dict[str, list[Te
         for name, adapter in zip(names, adapters):
 
             def note(module: nn.Module, args: tuple, output: Any, name: str = name) -> None:
-                if isinstance(output, tuple):
-                    noise_weight = output[1].detach()
-                else:
-                    noise_weight = output.detach().float().softmax(-1)[:, 0]
-                found[name].append(noise_weight)
+                is_whole = isinstance(output, tuple)
+                found[name].append((output[1] if is_whole else share_of_student(output)).detach())
 
             # A hook on the whole adapter has the levels run one by one, which rounds otherwise.
             read = getattr(adapter, 'linear', adapter)

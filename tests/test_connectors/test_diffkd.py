@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from diffkd_mm.connectors import ConvConnector, DiffKDConnector
+from diffkd_mm.connectors.diffkd_level import Denoising
 from diffkd_mm.errors import DistillationError
 from diffkd_mm.losses import MSELoss
 
@@ -234,7 +235,7 @@ def test_start_of_the_denoising():
     seen = []
     denoiser = connector.levels[0].denoiser
     denoiser.register_forward_pre_hook(lambda module, args: seen.append(args[1].tolist()))
-    connector.levels[0].denoise(torch.randn(2, 8, 4, 4))
+    Denoising([connector.levels[0]]).denoise([torch.randn(2, 8, 4, 4)])
     assert seen == [[300], [240], [180], [120], [60]]
 
 

@@ -99,6 +99,42 @@ def classifier(num_classes: int = 10) -> dict:
     )
 
 
+def segmentor(base_channels: int = 8, num_classes: int = 19, **decode_head) -> dict:
+    """Config of an FCN (stride 8) on a ResNet-18 of an eighth of its width, for 64×64 pixels.
+
+    Args:
+        base_channels (int): Channels of the first stage. Defaults to 8.
+        num_classes (int): Number of classes. Defaults to 19.
+        **decode_head: Options of the head.
+    """
+    head = dict(
+        type='FCNHead',
+        in_channels=8 * base_channels,
+        channels=16,
+        num_convs=1,
+        num_classes=num_classes,
+        norm_cfg=dict(type='BN'),
+        dropout_ratio=0,  # which every device draws for itself
+    )
+    return dict(
+        type='EncoderDecoder',
+        data_preprocessor=dict(
+            type='SegDataPreProcessor', mean=[127.0] * 3, std=[60.0] * 3, size=(64, 64)
+        ),
+        backbone=dict(
+            type='ResNetV1c',
+            depth=18,
+            base_channels=base_channels,
+            stem_channels=base_channels,
+            strides=(1, 2, 1, 1),
+            dilations=(1, 1, 2, 4),
+            norm_cfg=dict(type='BN'),
+        ),
+        decode_head=dict(head, **decode_head),
+        test_cfg=dict(mode='whole'),
+    )
+
+
 def shrink(cfg: ConfigDict) -> ConfigDict:
     """Puts a ResNet-18 of an eighth of its width under a zoo config's detector."""
     cfg = deepcopy(cfg)

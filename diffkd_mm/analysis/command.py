@@ -8,6 +8,7 @@ import torch
 from mmengine.config import Config, DictAction
 from mmengine.registry import init_default_scope
 
+from .models import take_images_of_any_size
 from .steps import Conditions
 from .timing import Phases
 
@@ -50,8 +51,6 @@ def prepare(cfg: Config, args: argparse.Namespace) -> Conditions:
     # Random weights make some activations so small that the CPU computes them slowly.
     torch.set_flush_denormal(True)
     shape = tuple(args.shape)
-    preprocessor = cfg.model.get('student', {}).get('data_preprocessor') or {}
-    if preprocessor.get('size'):  # a segmentor pads to the crop of its config
-        preprocessor.update(size=None, size_divisor=1)
+    take_images_of_any_size(cfg)
     init_default_scope(cfg.get('default_scope', 'mmengine'))
     return Conditions(args.device, shape, args.batch_size, args.amp, args.iters)

@@ -8,13 +8,11 @@ from typing import Any, NamedTuple
 import torch
 from mmengine.config import Config
 
-from diffkd_mm.connectors import DiffKDConnector
 from diffkd_mm.distillers import Distiller
-from diffkd_mm.errors import DistillationError
 from diffkd_mm.taps import blank_image, left_as_found
 
 from .flops import MacCounter, count_distillation, count_model
-from .models import build_beside, build_distiller, random_batch
+from .models import build_beside, build_distiller, diffkd_points, random_batch
 from .steps import Conditions, Step
 from .timing import Phases, saved_storages
 
@@ -56,14 +54,8 @@ class Growth:
     def __init__(self, cfg: Config, on: Conditions) -> None:
         self.cfg = cfg
         self.on = on
+        self.names = diffkd_points(cfg)
         self.base = build_distiller(cfg, on.device)
-        self.names = [
-            name
-            for name, point in self.base.distillation.items()
-            if isinstance(point.connector, DiffKDConnector)
-        ]
-        if not self.names:
-            raise DistillationError('no point of the config has a DiffKDConnector.')
 
     def size(self) -> Iterator[Setting]:
         """Pixels of an image."""

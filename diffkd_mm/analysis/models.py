@@ -1,15 +1,19 @@
 """Models of a config with random weights, and made-up batches for them."""
 
+import inspect
+
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS
 from torch import nn
 
 from diffkd_mm.configs import is_distillation
+from diffkd_mm.connectors import DiffKDConnector
 from diffkd_mm.distillers import Distiller
 from diffkd_mm.distillers.teacher import FrozenTeacher, label
 from diffkd_mm.distillers.teachers import teacher_options
 from diffkd_mm.errors import DistillationError
+from diffkd_mm.options import part_class
 
 
 def build_with_random_weights(cfg: Config) -> nn.Module:
@@ -45,6 +49,33 @@ def build_distiller(cfg: Config, device: str) -> Distiller:
     if not isinstance(distiller, Distiller):
         raise DistillationError('the config is not that of a distiller.')
     return distiller.to(device).train()  # the teacher takes part in every `.to`
+
+
+def diffkd_points(cfg: Config) -> list[str]:
+    """Names of the points of a distillation that have a DiffKD connector.
+
+    Raises:
+        DistillationError: If there is none.
+    """
+    names = [
+        name
+        for name, point in (cfg.model.get('points') or {}).items()
+        if inspect.isclass(kind := part_class(point.get('connector') or {}))
+        and issubclass(kind, DiffKDConnector)
+    ]
+    if not names:
+        raise DistillationError('no point of the config has a DiffKDConnector.')
+    return names
+
+
+def take_images_of_any_size(cfg: Config) -> None:
+    """Keeps a segmentor's student from padding images to the crop of its config."""
+    for preprocessor in (
+        cfg.get('data_preprocessor'),
+        cfg.model.get('student', {}).get('data_preprocessor'),
+    ):
+        if preprocessor and preprocessor.get('size'):
+            preprocessor.update(size=None, size_divisor=1)
 
 
 def build_beside(cfg: Config, source: Distiller) -> Distiller:

@@ -7,9 +7,8 @@ from mmengine.config import Config
 from torch import nn
 
 from diffkd_mm.distillers import Distiller
-from diffkd_mm.errors import DistillationError
 
-from .models import build_beside, build_distiller, random_batch
+from .models import build_beside, build_distiller, diffkd_points, random_batch
 from .steps import Conditions, Step
 from .timing import Phases
 
@@ -25,15 +24,10 @@ def as_fitnet(cfg: Config) -> Config:
         DistillationError: If there is none.
     """
     cfg = Config(cfg.to_dict())
-    changed = 0
-    for point in (cfg.model.get('points') or {}).values():
-        connector = point.get('connector') or {}
-        if str(connector.get('type')).split('.')[-1] == 'DiffKDConnector':
-            kept = {k: v for k, v in connector.items() if k in SHARED_OPTIONS}
-            point['connector'] = dict(type='ConvConnector', **kept)
-            changed += 1
-    if not changed:
-        raise DistillationError('no point of the config has a DiffKDConnector.')
+    for name in diffkd_points(cfg):
+        point = cfg.model.points[name]
+        kept = {k: v for k, v in point.connector.items() if k in SHARED_OPTIONS}
+        point.connector = dict(type='ConvConnector', **kept)
     return cfg
 
 

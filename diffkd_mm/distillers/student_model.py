@@ -44,7 +44,7 @@ def _with_preprocessor(student: dict, data_preprocessor: dict | None) -> dict:
     own = student.get('data_preprocessor')
     if data_preprocessor is None:
         return dict(student)
-    if own is not None and dict(own) != dict(data_preprocessor):
+    if own is not None and _unscoped(own) != _unscoped(data_preprocessor):
         print_log(
             'The data_preprocessor beside the model is not used: the student has one of its own, '
             'which differs.',
@@ -52,6 +52,11 @@ def _with_preprocessor(student: dict, data_preprocessor: dict | None) -> dict:
             level=logging.WARNING,
         )
     return {'data_preprocessor': data_preprocessor, **student}
+
+
+def _unscoped(cfg: dict) -> dict:
+    """A config without the scope that MMEngine notes in one it inherits from a package."""
+    return {key: value for key, value in cfg.items() if key != '_scope_'}
 
 
 def refuse_semi_supervised(model: nn.Module, side: str) -> None:

@@ -7,7 +7,11 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
-from ..analysis.models import build_with_random_weights, random_batch
+from ..analysis.models import (
+    build_with_random_weights,
+    random_batch,
+    take_images_of_any_size,
+)
 from ..analysis.timing import Phases
 from ..compat import OutOfMemoryError
 from ..distillers import Distiller
@@ -104,6 +108,8 @@ def try_step(
             student does not take a step on noise, as one that needs annotations of another kind.
     """
     init_default_scope(cfg.get('default_scope', 'mmengine'))
+    if shape is not None:
+        take_images_of_any_size(cfg)
     distiller, random = _build(cfg, read_weights)
     distiller.to(device).train()
     if shape is None:

@@ -20,33 +20,6 @@ DEMO = Path(__file__).parents[2] / 'configs/demo/retinanet_digits_diffkd.py'
 COARSE = {torch.float16: 0.5, torch.bfloat16: 0.7}
 
 
-def segmentor(channels: int = 8) -> dict:
-    return dict(
-        type='EncoderDecoder',
-        data_preprocessor=dict(
-            type='SegDataPreProcessor', mean=[127.0] * 3, std=[60.0] * 3, size=(64, 64)
-        ),
-        backbone=dict(
-            type='ResNetV1c',
-            depth=18,
-            base_channels=channels,
-            stem_channels=channels,
-            strides=(1, 2, 1, 1),
-            dilations=(1, 1, 2, 4),
-            norm_cfg=dict(type='BN'),
-        ),
-        decode_head=dict(
-            type='FCNHead',
-            in_channels=8 * channels,
-            channels=16,
-            num_convs=1,
-            dropout_ratio=0,  # which every device draws for itself
-            num_classes=19,
-            norm_cfg=dict(type='BN'),
-        ),
-    )
-
-
 def logits(tap: str, loss: dict) -> dict:
     return dict(student=tap, teacher=tap, connector=dict(type='DiffKDConnector'), loss=loss)
 
@@ -65,8 +38,8 @@ PAIRS = dict(
         dict(fpn=tiny.FPN_POINT, reg=tiny.REG_POINT),
     ),
     segmentor=lambda: tiny.build_distiller(
-        segmentor(),
-        segmentor(16),
+        tiny.segmentor(),
+        tiny.segmentor(16),
         dict(
             logits=logits('decode_head.conv_seg', dict(type='DISTLoss')),
             maskd=dict(

@@ -2,9 +2,10 @@ import pytest
 import tiny
 import torch
 from mmengine.model import BaseDataPreprocessor
-from mmengine.registry import MODELS
+from mmengine.registry import MODELS, init_default_scope
 from mmengine.structures import BaseDataElement
 
+from diffkd_mm.distillers import student_model
 from diffkd_mm.distillers.preprocessing import Pixels, convert_images, pixels_of_both
 from diffkd_mm.errors import DistillationError
 
@@ -155,3 +156,17 @@ def test_other_numbers_of_channels():
     pixels = [Pixels((m, 0.0, 0.0), (1.0,) * 3, False, 0) for m in (0.0, 3.0)]
     with pytest.raises(DistillationError, match='images of 4 channels cannot be converted'):
         convert_images(torch.zeros(1, 4, 8, 8), None, *pixels)
+
+
+def test_one_beside_the_student_that_differs_is_said_to_be_unused(monkeypatch):
+    """MMEngine notes the package in what a config inherits, which is no difference."""
+    lines = []
+    monkeypatch.setattr(student_model, 'print_log', lambda line, **kwargs: lines.append(line))
+    student = tiny.segmentor()
+    beside = dict(student['data_preprocessor'], _scope_='mmseg')
+    init_default_scope('mmseg')
+    student_model.build_student(student, beside)
+    assert lines == []
+    built = student_model.build_student(student, dict(beside, std=[1.0] * 3))
+    assert 'beside the model is not used' in lines[0]
+    assert built.data_preprocessor.std.flatten().tolist() == [60.0] * 3

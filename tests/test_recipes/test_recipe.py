@@ -171,6 +171,20 @@ def test_dry_run_without_weights(written, tmp_path):
     assert 'as asked for: the sizes of the losses say nothing yet' in str(trial)
 
 
+def test_dry_run_of_a_segmentor_takes_images_of_the_size_asked_for(tmp_path):
+    """Its config has a crop to which images are padded otherwise."""
+    pair = [str(models.write_model(x, tmp_path)) for x in ('fcn', 'pspnet')]
+    recipe = recommend(*pair, checkpoint='teacher.pth')
+    path = tmp_path / 'config.py'
+    path.write_text(config_text(recipe, tmp_path))
+    shapes = []
+    for shape in ((32, 48), None):
+        cfg = load_config(str(path))
+        cfg.model.student.data_preprocessor.update(size=(64, 64))
+        shapes.append(try_step(cfg, shape, batch_size=2, read_weights=False).shape)
+    assert shapes == [(32, 48), (256, 256)]
+
+
 def test_dry_run_of_a_student_that_needs_other_annotations(written, tmp_path, monkeypatch):
     from mmdet.models import RetinaNet
 

@@ -14,6 +14,7 @@ from tiny import (
     classifier,
     labelled_pixels,
     retinanet,
+    segmentor,
     train_step,
 )
 from torch import nn
@@ -271,35 +272,9 @@ def test_detector_neck_beside_diffkd():
             assert torch.allclose(a, b, atol=1e-5)
 
 
-def segmentor(channels=8):
-    return dict(
-        type='EncoderDecoder',
-        data_preprocessor=dict(
-            type='SegDataPreProcessor', mean=[0.0] * 3, std=[1.0] * 3, size=(64, 64)
-        ),
-        backbone=dict(
-            type='ResNetV1c',
-            depth=18,
-            base_channels=8,
-            stem_channels=8,
-            norm_cfg=dict(type='BN'),
-            out_indices=(0, 1, 2, 3),
-        ),
-        decode_head=dict(
-            type='FCNHead',
-            in_channels=64,
-            channels=channels,
-            num_convs=1,
-            concat_input=False,
-            num_classes=19,
-            norm_cfg=dict(type='BN'),
-            dropout_ratio=0,
-        ),
-    )
-
-
 def test_segmentor_head():
     torch.manual_seed(0)
+    student = segmentor(concat_input=False)
     layer = 'decode_head.convs.0.conv'  # of a ConvModule with BN and ReLU
     points = dict(
         chain=dict(
@@ -310,12 +285,10 @@ def test_segmentor_head():
             loss=dict(type='MSELoss'),
         )
     )
-    model = build_distiller(
-        segmentor(), segmentor(), points, 'mmseg', branches=dict(layers=[layer])
-    )
+    model = build_distiller(student, student, points, 'mmseg', branches=dict(layers=[layer]))
     log = train_step(model, labelled_pixels((64, 64)))
     assert log['chain.loss_kd'] > 0 and log['chain.loss_guide'] > 0
-    plain = build(segmentor(), 'mmseg').eval()
+    plain = build(student, 'mmseg').eval()
     plain.load_state_dict(model.fold().state_dict(), strict=True)
     x = torch.randn(1, 3, 64, 64)
     with torch.no_grad():

@@ -21,16 +21,7 @@ CLASSES = tuple('abcdefghij')
 
 
 def segmentation(folder):
-    student = dict(
-        type='EncoderDecoder',
-        data_preprocessor=dict(type='SegDataPreProcessor', size=(64, 64)),
-        backbone=dict(
-            type='ResNetV1c', depth=18, base_channels=8, stem_channels=8, norm_cfg=dict(type='BN')
-        ),
-        decode_head=dict(type='FCNHead', in_channels=64, channels=8, num_convs=1, num_classes=10),
-        test_cfg=dict(mode='whole'),
-    )
-    cfg = distillation(student, 'mmseg', 'decode_head.conv_seg')
+    cfg = distillation(tiny.segmentor(num_classes=10), 'mmseg', 'decode_head.conv_seg')
     load = dict(type='LoadImageFromFile')
     cfg.test_pipeline = [load, dict(type='PackSegInputs')]
     cfg.test_dataloader = dict(dataset=dict(pipeline=cfg.test_pipeline))

@@ -125,25 +125,14 @@ def distillation(student, scope, point):
 
 
 def test_init_model_of_mmseg(tmp_path):
-    segmentor = dict(
-        type='EncoderDecoder',
-        data_preprocessor=dict(type='SegDataPreProcessor', size=(64, 64)),
-        backbone=dict(
-            type='ResNetV1c',
-            depth=18,
-            base_channels=8,
-            stem_channels=8,
-            norm_cfg=dict(type='BN'),
-            init_cfg=dict(type='Pretrained', checkpoint='open-mmlab://resnet18_v1c'),
-        ),
-        decode_head=dict(type='FCNHead', in_channels=64, channels=8, num_convs=1, num_classes=10),
-        test_cfg=dict(mode='whole'),
-    )
+    segmentor = tiny.segmentor(num_classes=10)
+    init_cfg = dict(type='Pretrained', checkpoint='open-mmlab://resnet18_v1c')
+    segmentor['backbone']['init_cfg'] = init_cfg
     cfg = distillation(segmentor, 'mmseg', 'decode_head.conv_seg')
     config, checkpoint, student = saved(tmp_path, cfg)
     model = init_model(config, checkpoint, device='cpu')
     assert loads(model, student)
-    assert model(torch.zeros(1, 3, 64, 64)).shape == (1, 10, 2, 2)
+    assert model(torch.zeros(1, 3, 64, 64)).shape == (1, 10, 8, 8)
 
 
 def test_get_model_of_mmpretrain(tmp_path):

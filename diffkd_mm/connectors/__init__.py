@@ -2,7 +2,14 @@
 
 from .base import Connector
 from .conv import ConvConnector
+from .deep_projector import DeepProjectorConnector
 from .diffkd import DiffKDConnector
 from .guidance import ScoreGuidanceConnector
 
-__all__ = ['Connector', 'ConvConnector', 'DiffKDConnector', 'ScoreGuidanceConnector']
+__all__ = [
+    'Connector',
+    'ConvConnector',
+    'DeepProjectorConnector',
+    'DiffKDConnector',
+    'ScoreGuidanceConnector',
+]

@@ -61,8 +61,7 @@ class DiffKDConnector(Connector):
         with_cp (bool): Activation checkpointing: every denoiser evaluation is repeated in the
             backward pass instead of being stored. Defaults to False.
         loss_diff_weight (float): λ1 of eq. 9. Defaults to 1.0. 0: the diffusion loss is not
-            computed; with ``noise_adapter=None`` the connector is then a deep projector, the same
-            layers trained by the distillation loss alone.
+            computed; with ``noise_adapter=None`` as well it is :class:`DeepProjectorConnector`.
         loss_ae_weight (float): λ2 of eq. 9. Defaults to 1.0.
         loss_align_weight (float): Weight of ``loss_align``, the MSE between projected student
             feature and target, which trains the student's projection alone and asks it for the

@@ -1,8 +1,7 @@
 """What the methods compare, with the weights of each, and where these come from."""
 
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 from ..errors import DistillationError
 from .matching import Pair
@@ -17,14 +16,12 @@ class Terms(NamedTuple):
         why (str): Where its weight comes from.
         connector (str, optional): Its type. Defaults to None: the outputs as they are.
         max_stride (int, optional): Largest stride of a level that is compared. Defaults to all.
-        options (dict): Further options of the connector.
     """
 
     loss: dict
     why: str
     connector: str | None = None
     max_stride: int | None = None
-    options: Mapping[str, Any] = MappingProxyType({})
 
 
 class Method(NamedTuple):
@@ -44,8 +41,8 @@ class Method(NamedTuple):
     boxes: bool = False
 
 
-# DiffKD's layers as they are called, never taught to denoise (docs/study.md).
-_NO_DIFFUSION = dict(loss_diff_weight=0, noise_adapter=None)
+# With DiffKD's layers, and so with a latent of their own where the paper has one.
+_DIFFKDS_LAYERS = ('DiffKDConnector', 'DeepProjectorConnector')
 _OF_THE_PAPER = ('FasterRCNN', 'RetinaNet', 'FCOS', 'RepPointsDetector')
 
 
@@ -94,11 +91,11 @@ def _diffkd_logits(student: Survey, teacher: Survey) -> Terms:
 
 
 def _deep_projector(student: Survey, teacher: Survey, channels: list[int]) -> Terms:
-    return _diffkd(student, teacher, channels)._replace(options=_NO_DIFFUSION)
+    return _diffkd(student, teacher, channels)._replace(connector='DeepProjectorConnector')
 
 
 def _deep_projector_logits(student: Survey, teacher: Survey) -> Terms:
-    return _diffkd_logits(student, teacher)._replace(options=_NO_DIFFUSION)
+    return _diffkd_logits(student, teacher)._replace(connector='DeepProjectorConnector')
 
 
 def _fitnet(student: Survey, teacher: Survey, channels: list[int]) -> Terms:
@@ -252,9 +249,9 @@ def connector_of(terms: Terms, pair: Pair, student: Survey, teacher: Survey) -> 
     differ = pair.student_channels != pair.teacher_channels
     if terms.connector is None:
         return dict(type='ConvConnector') if differ else None
-    connector = dict(type=terms.connector, **terms.options)
+    connector = dict(type=terms.connector)
     latent = _latent_channels(pair, student, teacher)
-    if terms.connector == 'DiffKDConnector' and latent is not None:
+    if terms.connector in _DIFFKDS_LAYERS and latent is not None:
         connector['latent_channels'] = latent
     return connector
 

@@ -21,7 +21,8 @@ class Setting(NamedTuple):
 def settings(method: str, student: Survey, points: Mapping) -> list[Setting]:
     """The lines that a recipe adds to the student's config."""
     found = []
-    if any('DiffKDConnector' in repr(point.config) for point in points.values()):
+    kinds = {(point.config.get('connector') or {}).get('type') for point in points.values()}
+    if 'DiffKDConnector' in kinds:
         given = student.cfg.get('randomness') or {}
         seed = '' if 'seed' in given else 'seed=None, '
         found.append(
@@ -30,7 +31,7 @@ def settings(method: str, student: Survey, points: Mapping) -> list[Setting]:
                 'every GPU draws timesteps and noise of its own',
             )
         )
-    if student.task == 'detection' and (found or method == 'fgd'):
+    if student.task == 'detection' and (found or 'DeepProjectorConnector' in kinds or method == 'fgd'):
         found += _of_detectors(method, student)
     return found
 

@@ -40,6 +40,16 @@ CIFAR10 = {
 }
 
 
+CAMVID = {
+    'student': set(),
+    'fitnet': {'logits.loss_kd'},
+    'deep_projector': {'logits.loss_kd'},
+    'diffkd': {'logits.loss_kd', 'logits.loss_diff'},
+    'kd': {'logits.loss_kd'},
+    'dist': {'logits.loss_kd'},
+}
+
+
 def load(path):
     return Config.fromfile(FOLDER / f'{path}.py')
 
@@ -52,18 +62,23 @@ def losses_of(cfg, data, scope):
     teacher = Config.fromfile(cfg.model.teacher.config)
     if scope == 'mmpretrain':
         teacher.model.backbone.depth = 8  # to save time
+    if scope == 'mmseg':
+        teacher.model.backbone.init_cfg = None  # ImageNet's weights
     extra = {'data_preprocessor': cfg.data_preprocessor} if scope == 'mmpretrain' else {}
     model = tiny.build_distiller(
         teacher={**teacher.model, **extra}, scope=scope, **{**options, **extra}
     )
     losses = model(**model.data_preprocessor(data, True), mode='loss')
-    return {name for name in losses if '.loss' in name}
+    return {x for x in losses if x.startswith(tuple(f'{point}.loss' for point in cfg.model.points))}
 
 
 def test_all_configs_are_tested():
     for folder, arms in (('digits', DIGITS), ('digits/forms', FORMS), ('bccd', BCCD)):
         names = {path.stem for path in (FOLDER / folder).glob('*.py')}
         assert names == {f'retinanet_{folder.partition("/")[0]}_{arm}' for arm in arms}
+    names = {path.stem for path in (FOLDER / 'camvid').glob('*.py')}
+    arms = {f'deeplabv3_camvid_{arm}' for arm in CAMVID}
+    assert names == arms | {'deeplabv3_mbv2_camvid_teacher'}
     names = {path.stem for path in (FOLDER / 'cifar10').glob('*.py')}
     pairs = {f'{net}_resnet56_{arm}' for net in ('resnet8', 'resnet20') for arm in CIFAR10}
     pairs = {name.replace('resnet56_student', 'student') for name in pairs}
@@ -94,6 +109,21 @@ def test_bccd(arm, monkeypatch):
     assert load(f'bccd/retinanet_bccd_{arm}').train_dataloader.dataset.indices is None
 
 
+@pytest.mark.parametrize('arm', CAMVID)
+def test_camvid(arm, monkeypatch):
+    cfg = load(f'camvid/deeplabv3_camvid_{arm}')
+    data = tiny.labelled_pixels((48, 64), torch.randint(11, (1, 48, 64)))
+    assert losses_of(cfg, data, 'mmseg') == CAMVID[arm]
+    train, tune, test = (
+        x.dataset for x in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader)
+    )
+    assert tune.data_prefix.img_path == train.data_prefix.img_path != test.data_prefix.img_path
+    assert sorted([*train.indices, *tune.indices]) == list(range(367)) and len(tune.indices) == 67
+    assert cfg.train_cfg.max_iters == cfg.train_cfg.val_interval == 3000
+    monkeypatch.setenv('CAMVID_STUDY', 'report')
+    assert load(f'camvid/deeplabv3_camvid_{arm}').train_dataloader.dataset.indices is None
+
+
 @pytest.mark.parametrize('arm', CIFAR10)
 def test_cifar10(arm):
     name = 'student' if arm == 'student' else f'resnet56_{arm}'
@@ -109,11 +139,11 @@ def test_cifar10(arm):
 
 
 def test_deep_projector_is_diffkds_connector_without_the_diffusion():
-    for path in ('digits/retinanet_digits', 'bccd/retinanet_bccd', 'cifar10/resnet8_resnet56'):
+    paths = ('digits/retinanet_digits', 'bccd/retinanet_bccd', 'cifar10/resnet8_resnet56')
+    for path in (*paths, 'camvid/deeplabv3_camvid'):
         diffkd, projector = (load(f'{path}_{arm}').model for arm in ('diffkd', 'deep_projector'))
-        for point in projector.points.values():
-            assert point.connector.pop('loss_diff_weight') == 0
-            assert point.connector.pop('noise_adapter') is None
+        for points, kind in ((diffkd.points, 'DiffKD'), (projector.points, 'DeepProjector')):
+            assert {point.connector.pop('type') for point in points.values()} == {f'{kind}Connector'}
         for point in diffkd.points.values():
             point.connector.pop('noise_adapter', None)
         assert projector == diffkd
@@ -123,6 +153,9 @@ def test_lengths_are_in_the_environment(monkeypatch):
     monkeypatch.setenv('DIGITS_ITERS', '2400')
     cfg = load('digits/retinanet_digits_diffkd')
     assert cfg.train_cfg.max_iters == cfg.param_scheduler[1].end == 2400
+    monkeypatch.setenv('CAMVID_ITERS', '1000')
+    cfg = load('camvid/deeplabv3_camvid_diffkd')
+    assert cfg.train_cfg.max_iters == cfg.param_scheduler[1].end == 1000
     monkeypatch.setenv('CIFAR10_EPOCHS', '10')
     cfg = load('cifar10/resnet8_resnet56_diffkd')
     assert cfg.train_cfg.max_iters == 10 * 351

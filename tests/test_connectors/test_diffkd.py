@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from diffkd_mm.connectors import ConvConnector, DiffKDConnector
+from diffkd_mm.connectors import ConvConnector, DeepProjectorConnector, DiffKDConnector
 from diffkd_mm.connectors.diffkd_level import Denoising
 from diffkd_mm.errors import DistillationError
 from diffkd_mm.losses import MSELoss
@@ -201,7 +201,7 @@ def test_deep_projector_is_the_same_layers_trained_by_the_distillation_loss_alon
     torch.manual_seed(0)
     options = dict(num_levels=3, noise_adapter=None)
     diffkd = DiffKDConnector(8, 8, **options)
-    projector = DiffKDConnector(8, 8, loss_diff_weight=0, **options)
+    projector = DeepProjectorConnector(8, 8, num_levels=3)
     projector.load_state_dict(diffkd.state_dict())
     calls = []
     for level in projector.levels:

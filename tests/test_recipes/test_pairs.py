@@ -29,7 +29,7 @@ def surveyed(tmp_path_factory):
 DETECTORS = [
     ('retinanet', 'retinanet24', 'diffkd', dict(fpn='weight=5', reg='retina_reg'), ''),
     ('retinanet', 'retinanet24', 'diffkd_attn', dict(fpn="attention='spatial'", reg=''), ''),
-    ('retinanet', 'retinanet24', 'deep_projector', dict(fpn='noise_adapter=None', reg=''), ''),
+    ('retinanet', 'retinanet24', 'deep_projector', dict(fpn='DeepProjectorConnector', reg=''), ''),
     ('retinanet', 'gfl', 'diffkd', dict(fpn='strides=[8, 16, 32]'), 'heads differ'),
     ('retinanet', 'faster', 'fitnet', dict(fpn='ConvConnector'), ''),
     ('retinanet', 'deformable', 'diffkd', dict(fpn='strides=[8, 16, 32]'), 'per query'),
@@ -62,7 +62,7 @@ SEGMENTORS = [
 ]
 CLASSIFIERS = [
     ('resnet18', 'resnet34', 'diffkd', dict(feature="student='backbone'", logits='head.fc'), ''),
-    ('resnet18', 'resnet34', 'deep_projector', dict(feature='', logits='loss_diff_weight=0'), ''),
+    ('resnet18', 'resnet34', 'deep_projector', dict(feature='', logits='DeepProjectorConnector'), ''),
     ('imagenet18', 'imagenet34', 'diffkd', dict(feature='latent_channels=1024', logits=''), ''),
     ('mobilenet', 'resnet34', 'kd', dict(logits='tau=4'), ''),
     ('resnet18', 'vit', 'diffkd', dict(feature='drop_tokens=1', logits=''), ''),

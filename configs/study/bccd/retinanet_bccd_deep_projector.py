@@ -2,4 +2,4 @@
 
 _base_ = './retinanet_bccd_diffkd.py'
 
-model = dict(points=dict(fpn=dict(connector=dict(loss_diff_weight=0, noise_adapter=None))))
+model = dict(points=dict(fpn=dict(connector=dict(type='DeepProjectorConnector'))))

@@ -2,7 +2,9 @@
 
 _base_ = './resnet8_resnet56_diffkd.py'
 
-projector = dict(loss_diff_weight=0, noise_adapter=None)
-model = dict(
-    points=dict(feature=dict(connector=projector), logits=dict(connector=projector)),
+feature = dict(
+    _delete_=True, type='DeepProjectorConnector', student_channels=64, teacher_channels=64
 )
+vectors = dict(type='VectorDenoiser')
+logits = dict(feature, student_channels=10, teacher_channels=10, denoiser=vectors)
+model = dict(points=dict(feature=dict(connector=feature), logits=dict(connector=logits)))

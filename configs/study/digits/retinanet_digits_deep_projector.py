@@ -3,5 +3,5 @@
 _base_ = './retinanet_digits_diffkd.py'
 
 model = dict(
-    points=dict(fpn=dict(connector=dict(loss_diff_weight=0, noise_adapter=None))),
+    points=dict(fpn=dict(connector=dict(type='DeepProjectorConnector'))),
 )

@@ -14,8 +14,8 @@ class DeepProjectorConnector(DiffKDConnector):
 
     The student feature passes projection, denoiser (N times, with the scales of the DDIM steps) and
     output projection as in DiffKD, but nothing teaches the denoiser to denoise and no noise is
-    added: ``loss_diff_weight=0`` and ``noise_adapter=None``. What DiffKD gains beyond this connector
-    is what the diffusion is worth, see ``docs/study.md``. Not in the paper.
+    added: ``loss_diff_weight=0`` and ``noise_adapter=None``. What DiffKD gains beyond it is
+    what the diffusion is worth, see ``docs/study.md``. Not in the paper.
 
     Args:
         student_channels (int | Sequence[int], optional): As in :class:`DiffKDConnector`.

@@ -42,7 +42,7 @@ class Method(NamedTuple):
 
 
 # With DiffKD's layers, and so with a latent of their own where the paper has one.
-_DIFFKDS_LAYERS = ('DiffKDConnector', 'DeepProjectorConnector')
+DIFFKDS_LAYERS = ('DiffKDConnector', 'DeepProjectorConnector')
 _OF_THE_PAPER = ('FasterRCNN', 'RetinaNet', 'FCOS', 'RepPointsDetector')
 
 
@@ -251,7 +251,7 @@ def connector_of(terms: Terms, pair: Pair, student: Survey, teacher: Survey) -> 
         return dict(type='ConvConnector') if differ else None
     connector = dict(type=terms.connector)
     latent = _latent_channels(pair, student, teacher)
-    if terms.connector in _DIFFKDS_LAYERS and latent is not None:
+    if terms.connector in DIFFKDS_LAYERS and latent is not None:
         connector['latent_channels'] = latent
     return connector
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from .methods import DIFFKDS_LAYERS
 from .survey import Survey
 
 
@@ -31,7 +32,7 @@ def settings(method: str, student: Survey, points: Mapping) -> list[Setting]:
                 'every GPU draws timesteps and noise of its own',
             )
         )
-    if student.task == 'detection' and (found or 'DeepProjectorConnector' in kinds or method == 'fgd'):
+    if student.task == 'detection' and (kinds & set(DIFFKDS_LAYERS) or method == 'fgd'):
         found += _of_detectors(method, student)
     return found
 

@@ -143,7 +143,8 @@ def test_deep_projector_is_diffkds_connector_without_the_diffusion():
     for path in (*paths, 'camvid/deeplabv3_camvid'):
         diffkd, projector = (load(f'{path}_{arm}').model for arm in ('diffkd', 'deep_projector'))
         for points, kind in ((diffkd.points, 'DiffKD'), (projector.points, 'DeepProjector')):
-            assert {point.connector.pop('type') for point in points.values()} == {f'{kind}Connector'}
+            types = {point.connector.pop('type') for point in points.values()}
+            assert types == {f'{kind}Connector'}
         for point in diffkd.points.values():
             point.connector.pop('noise_adapter', None)
         assert projector == diffkd

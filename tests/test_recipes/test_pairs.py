@@ -62,7 +62,7 @@ SEGMENTORS = [
 ]
 CLASSIFIERS = [
     ('resnet18', 'resnet34', 'diffkd', dict(feature="student='backbone'", logits='head.fc'), ''),
-    ('resnet18', 'resnet34', 'deep_projector', dict(feature='', logits='DeepProjectorConnector'), ''),
+    ('resnet18', 'resnet34', 'deep_projector', dict(feature='', logits='DeepProjector'), ''),
     ('imagenet18', 'imagenet34', 'diffkd', dict(feature='latent_channels=1024', logits=''), ''),
     ('mobilenet', 'resnet34', 'kd', dict(logits='tau=4'), ''),
     ('resnet18', 'vit', 'diffkd', dict(feature='drop_tokens=1', logits=''), ''),

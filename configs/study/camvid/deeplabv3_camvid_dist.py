@@ -8,7 +8,7 @@ model = dict(
     student=_base_.model,
     teacher=dict(
         config='{{fileDirname}}/deeplabv3_mbv2_camvid_teacher.py',
-        checkpoint='work_dirs/study/camvid_teacher/iter_800.pth',
+        checkpoint='work_dirs/study/camvid_teacher/iter_1500.pth',
     ),
     points=dict(
         logits=dict(

@@ -12,6 +12,9 @@ The weights are torchvision's, ``features.0`` to ``features.18``, as the package
 _base_ = ['../../_base_/models/deeplabv3_mbv2.py', '../../camvid/_base_/camvid.py']
 
 num_classes = len(_base_.classes)
+# 1 / ln(1.02 + share of the training pixels), as in ENet (Paszke et al. 2016), over 20: without
+# them fence, pole, traffic sign, person and bicycle are not found at all after 800 iterations.
+class_weight = [0.17, 0.79, 0.22, 1.64, 1.70, 1.60, 0.45, 0.29, 1.92, 0.66, 2.21]
 
 model = dict(
     data_preprocessor=dict(
@@ -21,10 +24,15 @@ model = dict(
         size=_base_.crop_size,
     ),
     backbone=dict(init_cfg=dict(checkpoint='checkpoints/mobilenetv2_imagenet.pth')),
-    decode_head=dict(dilations=(1, 3, 6, 9), channels=96, num_classes=num_classes),
+    decode_head=dict(
+        dilations=(1, 3, 6, 9),
+        channels=96,
+        num_classes=num_classes,
+        loss_decode=dict(class_weight=class_weight),
+    ),
 )
 
-max_iters = 800
+max_iters = 1500
 optim_wrapper = dict(
     optimizer=dict(lr=1e-3), paramwise_cfg=dict(custom_keys=dict(backbone=dict(lr_mult=0.3)))
 )
@@ -32,5 +40,5 @@ param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=60),
     dict(type='PolyLR', eta_min=1e-5, power=0.9, by_epoch=False, begin=0, end=max_iters),
 ]
-train_cfg = dict(max_iters=max_iters, val_interval=200)
-default_hooks = dict(checkpoint=dict(interval=200))
+train_cfg = dict(max_iters=max_iters, val_interval=250)
+default_hooks = dict(checkpoint=dict(interval=250))

@@ -26,6 +26,10 @@ class DeepProjectorConnector(DiffKDConnector):
         denoiser (dict, optional): The layers that are passed N times, as in
             :class:`DiffKDConnector`.
         num_inference_steps (int): How often they are passed, N. Defaults to 5.
+        initial_timestep (int): As in :class:`DiffKDConnector`. Defaults to 500.
+        timestep_spacing (str): As in :class:`DiffKDConnector`. A single pass needs ``'trailing'``:
+            with ``'leading'`` it is at t = 0, where the feature is hardly changed. Defaults to
+            ``'leading'``.
         output_projection (bool): 1×1 conv and norm after them. Defaults to True.
         standardize (str, optional): As in :class:`DiffKDConnector`. Defaults to None.
         norm_cfg (dict, optional): Normalisation of all modules. Defaults to ``dict(type='BN')``.
@@ -46,6 +50,8 @@ class DeepProjectorConnector(DiffKDConnector):
         latent_channels: PositiveInt | None = None,
         denoiser: dict | None = None,
         num_inference_steps: PositiveInt = 5,
+        initial_timestep: PositiveInt = 500,
+        timestep_spacing: Literal['leading', 'trailing'] = 'leading',
         output_projection: bool = True,
         standardize: Literal['channel', 'scale'] | None = None,
         norm_cfg: dict | None = None,
@@ -62,6 +68,8 @@ class DeepProjectorConnector(DiffKDConnector):
             denoiser=denoiser,
             noise_adapter=None,
             num_inference_steps=num_inference_steps,
+            initial_timestep=initial_timestep,
+            timestep_spacing=timestep_spacing,
             output_projection=output_projection,
             standardize=standardize,
             norm_cfg=norm_cfg,

@@ -24,6 +24,7 @@ FORMS = {
     'balance': {'fpn.loss_kd', 'fpn.loss_diff'},
     'guidance': {'fpn.loss_kd', 'fpn.loss_diff', 'fpn.loss_guidance'},
     'guided': {'fpn.loss_kd', 'fpn.loss_guide'},
+    'one_pass': {'fpn.loss_kd'},
     'scheduled_noise': {'fpn.loss_kd', 'fpn.loss_diff'},
 }
 CIFAR10 = {

@@ -6,6 +6,7 @@ import pytest
 import tiny
 import torch
 from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
 from mmpretrain.structures import DataSample
 
 import diffkd_mm  # noqa: F401  registers the distiller
@@ -123,6 +124,18 @@ def test_camvid(arm, monkeypatch):
     assert cfg.train_cfg.max_iters == cfg.train_cfg.val_interval == 3000
     monkeypatch.setenv('CAMVID_STUDY', 'report')
     assert load(f'camvid/deeplabv3_camvid_{arm}').train_dataloader.dataset.indices is None
+
+
+def test_the_teacher_of_camvid_takes_a_step():
+    cfg = load('camvid/deeplabv3_mbv2_camvid_teacher')
+    cfg.model.backbone.init_cfg = None
+    data = tiny.labelled_pixels((48, 64), torch.randint(11, (1, 48, 64)))
+    data['data_samples'][0].gt_sem_seg.data[0, 0] = 255  # ignored
+    model = tiny.build(cfg.model, 'mmseg').train()
+    log = model.train_step(data, build_optim_wrapper(model, cfg.optim_wrapper))
+    assert torch.isfinite(log['decode.loss_ce'])
+    rates = {group['lr'] for group in build_optim_wrapper(model, cfg.optim_wrapper).param_groups}
+    assert rates == {1e-3, 3e-4}
 
 
 @pytest.mark.parametrize('arm', CIFAR10)

@@ -28,7 +28,8 @@ model = dict(
         dilations=(1, 3, 6, 9),
         channels=96,
         num_classes=num_classes,
-        loss_decode=dict(class_weight=class_weight),
+        # With weights MMSegmentation averages over what is not ignored by itself.
+        loss_decode=dict(class_weight=class_weight, avg_non_ignore=False),
     ),
 )
 

@@ -9,12 +9,10 @@ model = dict(head=dict(num_classes=10))
 
 max_iters = 60 * _base_.epoch
 param_scheduler = [
-    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=_base_.epoch),
+    _base_.param_scheduler[0],
     dict(
-        type='MultiStepLR',
-        by_epoch=False,
+        _base_.param_scheduler[1],
         milestones=[max_iters * part // 240 for part in (150, 180, 210)],
-        gamma=0.1,
     ),
 ]
 train_cfg = dict(max_iters=max_iters, val_interval=max_iters)

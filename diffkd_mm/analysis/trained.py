@@ -78,7 +78,7 @@ def find_checkpoints(paths: Sequence[Path]) -> list[Path]:
     return found
 
 
-def batches(cfg: Config, split: str, images: int, batch_size: int | None = None) -> Iterator[dict]:
+class Batches:
     """The first batches of a split's data loader, in this process.
 
     A last, smaller batch is left out unless it is the first: a connector's batch statistics would
@@ -93,15 +93,22 @@ def batches(cfg: Config, split: str, images: int, batch_size: int | None = None)
     Raises:
         DistillationError: If the config has no such loader.
     """
-    loader = deepcopy(cfg.get(f'{split}_dataloader'))
-    if not loader:
-        raise DistillationError(f'the config has no {split}_dataloader; name another split.')
-    size = batch_size or loader.get('batch_size') or 1
-    loader.update(batch_size=size, num_workers=0, persistent_workers=False)
-    for index, data in enumerate(islice(Runner.build_dataloader(loader), -(-images // size))):
-        if index and len(data['inputs']) < size:
-            return
-        yield data
+
+    def __init__(self, cfg: Config, split: str, images: int, batch_size: int | None = None) -> None:
+        loader = deepcopy(cfg.get(f'{split}_dataloader'))
+        if not loader:
+            raise DistillationError(f'the config has no {split}_dataloader; name another split.')
+        size = batch_size or loader.get('batch_size') or 1
+        loader.update(batch_size=size, num_workers=0, persistent_workers=False)
+        self.loader = Runner.build_dataloader(loader)
+        whole = max(len(self.loader.dataset) // size, 1)
+        self.number = min(-(-images // size), whole, len(self.loader))
+
+    def __len__(self) -> int:
+        return self.number
+
+    def __iter__(self) -> Iterator[dict]:
+        return islice(self.loader, self.number)
 
 
 def load_files(cfg: Config, files: Sequence[Path]) -> dict:

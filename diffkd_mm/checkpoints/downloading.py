@@ -15,6 +15,7 @@ from mmengine.dist import barrier
 from mmengine.logging import print_log
 
 from ..errors import DistillationError
+from ..progress import Progress
 from .file_kinds import what_else
 
 TIMEOUT = 30  # seconds without a byte
@@ -94,11 +95,15 @@ def _fetch_once(url: str, partial: Path) -> None:
     received, digest = 0, hashlib.sha256()
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT) as answer, partial.open('wb') as file:
+            length = answer.headers.get('Content-Length')
+            progress = Progress(
+                int(length or 0) / 1e6, 'MB', lambda line: print_log(line, logger='current')
+            )
             while chunk := answer.read(1 << 20):
                 file.write(chunk)
                 digest.update(chunk)
                 received += len(chunk)
-            length = answer.headers.get('Content-Length')
+                progress.add(len(chunk) / 1e6)
     except urllib.error.HTTPError as error:
         reason = f'the server answers {error.code} {error.reason}'
         raise (_Retry(reason) if error.code >= 500 else OSError(reason)) from error

@@ -13,9 +13,11 @@ from .study import Contrast
 
 
 def plot_curves(summaries: list[Summary], metric: str, path: Path) -> None:
-    """Draws the metric over the epochs: the mean over seeds, and the range as a band."""
+    """Draws the metric along the training: the mean over seeds, and the range as a band."""
     figure = Figure(figsize=(7, 4.5), layout='tight')
     axis = figure.subplots()
+    loops = [summary.arm.cfg.get('train_cfg') or {} for summary in summaries]
+    units = {'epoch' if 'max_epochs' in loop else 'iteration' for loop in loops}
     for summary in summaries:
         curves = [result.curve for result in summary.results]
         if not curves:
@@ -27,11 +29,13 @@ def plot_curves(summaries: list[Summary], metric: str, path: Path) -> None:
         if len(curves) > 1:
             low, high = [min(v) for v in values], [max(v) for v in values]
             axis.fill_between(steps, low, high, color=line.get_color(), alpha=0.15)
-    axis.set_xlabel('epoch (or iteration)')
+    axis.set_xlabel(' or '.join(sorted(units)))
     axis.set_ylabel(f'{metric} (%)')
     axis.grid(alpha=0.3)
     if any(summary.results for summary in summaries):
         axis.legend(fontsize=8)
+    if any(len(summary.results) > 1 for summary in summaries):
+        axis.set_title('mean of the seeds, and their range', fontsize=9)
     figure.savefig(path, dpi=150)
 
 

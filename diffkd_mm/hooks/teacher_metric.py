@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from ..distillers import Distiller, FrozenTeacher
 from ..errors import DistillationError, first_line
 from ..options import NonNegativeFloat, PositiveInt, check_options
+from ..progress import Progress
 from ..registry import HOOKS
 from .generators import generator_states, restore_generators
 from .wrapping import unwrapped
@@ -97,9 +98,9 @@ class TeacherMetricHook(Hook):
         """A teacher's figures, and on how many images."""
         loader = self._loader(runner.val_loop.dataloader)
         evaluator = self._evaluator(runner.val_loop.evaluator, loader.dataset)
-        for batch, data in enumerate(loader):
-            if batch and batch % 100 == 0:
-                runner.logger.info(f'{teacher.label}: evaluated {batch} of {len(loader)} batches')
+        what = f'batches of the validation set evaluated with {teacher.label}'
+        progress = Progress(len(loader), what, runner.logger.info)
+        for data in progress.over(loader):
             inputs = model.data_preprocessor(data, False)
             images, samples = model.teachers.images_for(
                 teacher.name, inputs['inputs'], inputs['data_samples']

@@ -10,7 +10,7 @@ import tiny
 import torch
 
 from diffkd_mm.analysis.feature_gap import STAGES, measure_gaps, recorded_stages
-from diffkd_mm.analysis.trained import batches, find_checkpoints
+from diffkd_mm.analysis.trained import Batches, find_checkpoints
 from diffkd_mm.errors import DistillationError
 from diffkd_mm.taps.probing import left_as_found
 
@@ -97,13 +97,19 @@ def work_dir(tmp_path_factory, teacher_checkpoint):
     return root / 'work'
 
 
-def test_the_tool_writes_table_and_pictures(work_dir, tmp_path, capsys):
+def test_the_tool_writes_table_and_pictures(work_dir, tmp_path, capsys, monkeypatch):
     import feature_gap
+
+    monkeypatch.setattr('diffkd_mm.progress.EVERY', 0)
 
     config = work_dir.parent / 'config.py'
     feature_gap.main([str(config), str(work_dir), '--images', '4', '--out', str(tmp_path / 'out')])
     printed = capsys.readouterr().out
-    assert 'measured (2 of 2)' in printed and 'different widths' in printed
+    assert (
+        '1 of 2 batches measured, eta 0:0' in printed
+        and 'measured (2 of 2)' in printed
+        and 'different widths' in printed
+    )
     with (tmp_path / 'out/gap.csv').open() as file:
         rows = list(csv.DictReader(file))
     assert [row['step'] for row in rows] == ['2'] * 18 + ['10'] * 18  # 15 of fpn, 3 of reg
@@ -143,9 +149,14 @@ def test_bad_command_lines(work_dir, tmp_path, capsys):
 def test_a_smaller_last_batch_is_left_out(work_dir):
     cfg = tiny.training(work_dir.parent, 'none')  # four images
     cfg.val_dataloader.drop_last = False
-    assert [len(x['inputs']) for x in batches(cfg, 'val', 100, batch_size=3)] == [3]
-    assert [len(x['inputs']) for x in batches(cfg, 'val', 3, batch_size=2)] == [2, 2]
-    assert [len(x['inputs']) for x in batches(cfg, 'val', 1)] == [4]
+    assert [len(x['inputs']) for x in Batches(cfg, 'val', 100, batch_size=3)] == [3]
+    assert [len(x['inputs']) for x in Batches(cfg, 'val', 3, batch_size=2)] == [2, 2]
+    assert [len(x['inputs']) for x in Batches(cfg, 'val', 1)] == [4]
+    assert [len(Batches(cfg, 'val', n, size)) for n, size in ((100, 3), (3, 2), (9, 5))] == [
+        1,
+        2,
+        1,
+    ]
 
 
 def test_work_dirs_are_read_in_the_order_of_the_training(tmp_path):

@@ -125,6 +125,16 @@ def test_once(server, cache):
     assert path.name.endswith('-teacher.pth')
 
 
+def test_a_long_one_says_how_far_it_is(server, tmp_path, monkeypatch):
+    lines = []
+    monkeypatch.setattr(downloading, 'print_log', lambda line, **kwargs: lines.append(line))
+    monkeypatch.setattr('diffkd_mm.progress.EVERY', 0)
+    torch.save(dict(x=torch.zeros(750_000)), tmp_path / 'large.pth')
+    server.content = (tmp_path / 'large.pth').read_bytes()
+    downloading.download(server.url())
+    assert lines[1].startswith('1 of 3 MB, eta 0:00')
+
+
 @pytest.mark.parametrize(
     'answer', [truncated, truncated_without_a_length, broken_off, page, overloaded, silent]
 )

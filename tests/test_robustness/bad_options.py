@@ -8,7 +8,7 @@ from mmengine.config import ConfigDict
 from table import Row
 
 from diffkd_mm.distillers import DistillationPoint, PointOptions
-from diffkd_mm.hooks import TeacherMetricHook, WarmStartHook
+from diffkd_mm.hooks import PicturesHook, TeacherMetricHook, WarmStartHook
 
 MSE = dict(type='MSELoss')
 CONV = dict(type='ConvConnector', student_channels=4, teacher_channels=4)
@@ -30,6 +30,11 @@ OF_A_POINT = [
     ('balance', [1.0, True, ['ratio']], 'takes a dict or None'),
     ('teacher_name', [1, True, ['big'], {}], 'takes a string or None'),
     ('schedule', [8, True, [0, 8]], 'takes a dict or None'),
+    ('chain', ['KDiffusionChain', True, [{}]], 'takes a dict or None'),
+    ('guidance', [True, 5, ['head.fc']], 'takes a string or None'),
+    ('guidance_weight', [-1, '1', None, True], 'takes a number of at least 0'),
+    ('drop_tokens', [-1, '1', True, 1.5, None], 'takes an integer of at least 0 or a dict'),
+    ('queries', [True, 'none', 0], "takes 'index' or None"),
     ('channels_last', [True, 'neither', 1], "takes 'student' or 'teacher' or 'both' or None"),
 ]
 OF_DIFFKD = [
@@ -123,6 +128,12 @@ HOOK = [
     ('lr', [0, -1e-3, '1e-3'], 'takes a number above 0'),
     ('interval', [0, 2.5], 'takes an integer of at least 1'),
 ]
+PICTURES = [
+    ('interval', [0, '500', None], 'takes an integer of at least 1'),
+    ('num_images', [0, 1.5], 'takes an integer of at least 1'),
+    ('level', [-1, 'all'], 'takes an integer of at least 0'),
+    ('points', [5, [1]], 'a string'),
+]
 METRIC_HOOK = [
     ('num_images', [0, -1, '100', 2.5], 'takes an integer of at least 1 or None'),
     ('minimum', [-1, '0.3', True], 'takes a number of at least 0 or None'),
@@ -153,6 +164,7 @@ DISTILLERS = {
     'teacher-trust': (dict(teacher=dict(TEACHER, trust_checkpoint='no')), 'takes True or False'),
     'teacher-scale': (dict(teacher=dict(TEACHER, scale=0)), 'scale=0.*takes a number above 0'),
     'teacher-scale-text': (dict(teacher=dict(TEACHER, scale='2')), "scale='2'.*a number above 0"),
+    'teacher-dtype': (dict(teacher=dict(TEACHER, dtype='int8')), "takes 'bfloat16' or 'float16'"),
     'teacher-option': (dict(teacher=dict(TEACHER, trust=True)), "no option 'trust'.*trust_checkp"),
     'teacher-name': (dict(points=named('big')), "no teacher of the name 'big'; there is a single"),
     'teachers-name': (dict(teacher=TWO, points=named('gib')), 'the teachers are big, wide'),
@@ -220,6 +232,7 @@ def rows() -> list[Row]:
         act = functools.partial(of_part, part='loss', cfg=dict(cfg, type=loss))
         found += rows_of(loss, [(option, values, sentence)], act, "point 'fpn', loss: ")
     found += rows_of('teacher-metric', METRIC_HOOK, lambda k, v: TeacherMetricHook(**{k: v}), '')
+    found += rows_of('pictures', PICTURES, lambda k, v: PicturesHook(**{k: v}), '')
     found += rows_of('warm-start', HOOK, lambda k, v: WarmStartHook(**{'num_iters': 1, k: v}), '')
     found += [
         Row(f'name-{i}', lambda folder, name=name: build_point(POINT, name), f'point .*{why}')

@@ -1,4 +1,4 @@
-"""tools/compare.py --against: the metric over the values of an option."""
+"""Pictures of tools/compare.py: curves, and --against, the metric over the values of an option."""
 
 import matplotlib.figure
 import pytest
@@ -12,7 +12,7 @@ WEIGHT = 'model.points.fpn.loss.loss_weight'
 
 @pytest.fixture
 def axis(monkeypatch):
-    """The axis of the picture that was saved last."""
+    """The axis of a picture that was saved."""
     saved = {}
     save = matplotlib.figure.Figure.savefig
 
@@ -21,7 +21,19 @@ def axis(monkeypatch):
         save(figure, path, **kwargs)
 
     monkeypatch.setattr(matplotlib.figure.Figure, 'savefig', remember)
-    return lambda: saved['against.png']
+    return lambda name='against.png': saved[name]
+
+
+def test_curves_are_means_in_the_range_of_the_seeds(study, axis):
+    study('student diffkd', '--seeds', '0', '1')
+    drawn = axis('curves.png')
+    lines = {line.get_label(): line.get_xydata().tolist() for line in drawn.lines}
+    # At 2 a point less than at 4; diffkd's 60 less its distance from the best weight, 5.
+    assert lines == dict(student=[[2, 39.5], [4, 40.5]], diffkd=[[2, 54.5], [4, 55.5]])
+    bands = [collection.get_paths()[0].vertices for collection in drawn.collections]
+    assert [(band[:, 1].min(), band[:, 1].max()) for band in bands] == [(39, 41), (54, 56)]
+    assert drawn.get_xlabel() == 'iteration' and drawn.get_ylabel() == 'mIoU (%)'
+    assert 'range' in drawn.get_title()
 
 
 def test_lines_of_a_grid_and_levels_of_the_others(study, tmp_path, axis):

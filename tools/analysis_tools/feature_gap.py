@@ -29,10 +29,11 @@ from mmengine.config import DictAction
 
 from diffkd_mm.analysis.feature_gap import gap_rows, measure_gaps, spectrum_rows
 from diffkd_mm.analysis.gap_picture import draw_gaps
-from diffkd_mm.analysis.trained import batches, build_trained, find_checkpoints, load_weights
+from diffkd_mm.analysis.trained import Batches, build_trained, find_checkpoints, load_weights
 from diffkd_mm.errors import DistillationError
 from diffkd_mm.experiments.report import markdown, write_csv
 from diffkd_mm.launch import command_config
+from diffkd_mm.progress import Progress, print_now
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -76,17 +77,18 @@ def measure(args: argparse.Namespace) -> list[tuple]:
     checkpoints = find_checkpoints(args.checkpoints)
     model = build_trained(cfg, str(args.config), args.device, args.trust)
     stems = [path.stem for path in checkpoints]
+    data = Batches(cfg, args.split, args.images, args.batch_size)
+    progress = Progress(len(checkpoints) * len(data), 'batches measured', print_now)
     training = []
     for path in checkpoints:
         meta = load_weights(model, path)
         torch.manual_seed(0)  # the same noise for all
-        data = batches(cfg, args.split, args.images, args.batch_size)
-        gaps = measure_gaps(model, data, args.point)
+        gaps = measure_gaps(model, progress.over(data), args.point)
         if not gaps:
             raise DistillationError(f'the {args.split}_dataloader gives no image.')
         name = path.stem if stems.count(path.stem) == 1 else str(path)
         training.append((name, meta.get('iter'), gaps))
-        print(f'{path}: measured ({len(training)} of {len(checkpoints)})', flush=True)
+        print_now(f'{path}: measured ({len(training)} of {len(checkpoints)})')
     return training
 
 

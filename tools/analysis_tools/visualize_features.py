@@ -17,7 +17,7 @@ import torch
 from matplotlib.figure import Figure
 from mmengine.config import Config, DictAction
 
-from diffkd_mm.analysis.trained import batches, build_trained, load_files, load_weights
+from diffkd_mm.analysis.trained import Batches, build_trained, load_files, load_weights
 from diffkd_mm.distillers import (
     Distiller,
     features_of,
@@ -28,6 +28,7 @@ from diffkd_mm.distillers import (
 from diffkd_mm.errors import DistillationError
 from diffkd_mm.launch import command_config
 from diffkd_mm.pictures import draw_features, draw_noise_weights, save
+from diffkd_mm.progress import Progress, print_now
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -78,10 +79,10 @@ def draw(
     """
     point = args.point
     points = points_to_look_at(model, point)
-    data = [load_files(cfg, args.images)] if args.images else batches(cfg, 'test', args.num_images)
+    data = [load_files(cfg, args.images)] if args.images else Batches(cfg, 'test', args.num_images)
     if args.noise_weight:
         with record_noise_weights(points[point]) as weights:
-            for batch in data:
+            for batch in Progress(len(data), 'batches', print_now).over(data):
                 features_of(model, points, batch)
         if not any(weights.values()):
             raise DistillationError(f'point {point} has no noise adapter.')

@@ -37,9 +37,8 @@ class DiffKDConnector(Connector):
         shared (bool): One set of modules for all levels. Defaults to False: one per level.
         latent_channels (int, optional): Channels C of the autoencoder's latent. Defaults to None,
             which means no autoencoder: C = C_t.
-        autoencoder (dict, optional): What makes the latent, if there is one. Defaults to
-            ``dict(type='LinearAutoencoder')``; ``PCAProjection`` and ``RandomProjection`` do not
-            learn.
+        autoencoder (dict, optional): What makes the latent, if there is one. Its ``type`` defaults
+            to ``'LinearAutoencoder'``; ``'PCAProjection'`` and ``'RandomProjection'`` do not learn.
         denoiser (dict, optional): Its ``type`` defaults to ``'BottleneckDenoiser'``, for vectors
             to ``'VectorDenoiser'``.
         noise_adapter (dict, optional): Its ``type`` defaults to ``'NoiseAdapter'``, for vectors to
@@ -130,12 +129,13 @@ class DiffKDConnector(Connector):
         denoiser = dict(type='VectorDenoiser' if vectors else 'BottleneckDenoiser') | dict(
             denoiser or {}
         )
+        autoencoder = dict(type='LinearAutoencoder') | dict(autoencoder or {})
         self.levels = nn.ModuleList(
             DiffKDLevel(
                 student,
                 teacher,
                 latent_channels,
-                autoencoder or dict(type='LinearAutoencoder'),
+                autoencoder,
                 denoiser,
                 noise_adapter,
                 output_projection,

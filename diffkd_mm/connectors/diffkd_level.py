@@ -45,14 +45,8 @@ class DiffKDLevel(nn.Module):
         )
         self.autoencoder = None
         if latent_channels is not None:
-            self.autoencoder = build_model(
-                dict(
-                    in_channels=teacher_channels,
-                    latent_channels=channels,
-                    norm_cfg=norm_cfg,
-                    **autoencoder,
-                )
-            )
+            latent = dict(in_channels=teacher_channels, latent_channels=channels, norm_cfg=norm_cfg)
+            self.autoencoder = build_model({**latent, **autoencoder})
         network = dict(channels=channels, norm_cfg=norm_cfg)
         self.student_projection = PointwiseConv(student_channels, channels)
         self.noise_adapter = None

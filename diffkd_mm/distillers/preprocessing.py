@@ -95,7 +95,9 @@ def pixels_of_both(student: nn.Module, teacher: nn.Module) -> tuple[Pixels | Non
 
 def _settings(module: nn.Module) -> dict[str, Any]:
     plain = {
-        k: v for k, v in vars(module).items() if isinstance(v, int | float | str | list | tuple)
+        k: v
+        for k, v in vars(module).items()
+        if k != 'training' and isinstance(v, int | float | str | list | tuple)
     }
     return plain | {name: buffer.tolist() for name, buffer in module.named_buffers()}
 

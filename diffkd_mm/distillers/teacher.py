@@ -120,7 +120,7 @@ class FrozenTeacher:
         self.checkpoint = checkpoint
         self.trust_checkpoint = trust_checkpoint
         self.scale = scale
-        self.run = TeacherRun(dtype)
+        self.run = TeacherRun(dtype, label(name))
         self.name = name
         self.model: nn.Module | None = None
         self.classes: list[str] | None = None  # that it was trained on, if its file says so

@@ -45,13 +45,15 @@ class TeacherRun:
 
     Args:
         dtype (str, optional): ``'bfloat16'`` or ``'float16'``. Defaults to None: as it is.
+        label (str): What messages call the model. Defaults to ``'teacher'``.
 
     Attributes:
         untouched (Collection[str]): Paths of modules that stay what they are: those that are
             tapped, and those that are called from elsewhere.
     """
 
-    def __init__(self, dtype: str | None = None) -> None:
+    def __init__(self, dtype: str | None = None, label: str = 'teacher') -> None:
+        self.label = label
         self.dtype = None if dtype is None else getattr(torch, dtype)
         self.untouched: Collection[str] = ()
         self._changed: nn.Module | None = None
@@ -132,8 +134,8 @@ class TeacherRun:
         self._channels_last = len(changes) > bool(pairs)
         if pairs and changes:
             print_log(
-                f'teacher: {len(pairs)} batch norms are folded into convolutions; its taps differ '
-                f'by {difference:.0e} of their largest value',
+                f'{self.label}: {len(pairs)} batch norms are folded into convolutions; its taps '
+                f'differ by {difference:.0e} of their largest value',
                 logger='current',
             )
         return found
@@ -158,22 +160,22 @@ class TeacherRun:
             raise
         except Exception as error:
             raise DistillationError(
-                f"teacher: it does not run with dtype='{name}' on this device. Leave dtype out. "
-                f'({type(error).__name__}: {error})'
+                f"{self.label}: it does not run with dtype='{name}' on this device. Leave dtype "
+                f'out. ({type(error).__name__}: {error})'
             ) from error
         if not difference < float('inf'):
             raise DistillationError(
-                f"teacher: with dtype='{name}' its taps are not finite. Use 'bfloat16', or leave "
-                'dtype out.'
+                f"{self.label}: with dtype='{name}' its taps are not finite. Use 'bfloat16', or "
+                'leave dtype out.'
             )
         print_log(
-            f'teacher: in {name} its taps differ by {difference:.0e} of their largest value',
+            f'{self.label}: in {name} its taps differ by {difference:.0e} of their largest value',
             logger='current',
         )
         if (device, self.dtype) == ('cpu', torch.float16):
             print_log(
-                "teacher: float16 is slow on most processors; 'bfloat16' is not on those with "
-                'AVX512-BF16 or AMX.',
+                f"{self.label}: float16 is slow on most processors; 'bfloat16' is not on those "
+                'with AVX512-BF16 or AMX.',
                 logger='current',
                 level=logging.WARNING,
             )

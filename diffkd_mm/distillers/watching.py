@@ -20,8 +20,9 @@ class LossWatch:
     """Looks at what a training has logged and warns, of each kind once per point.
 
     Everything is read from MMEngine's message hub, which has a number for every iteration, those
-    before a resumption included: nothing is computed for it, and no GPU waited for. Losses are
-    compared without the factors that change by themselves, those of ``schedule`` and ``balance``.
+    before a resumption included: nothing is computed for it, and no GPU waited for. Whether a loss
+    falls is asked without the factors that change by themselves, those of ``schedule`` and
+    ``balance``; whether it outweighs the student's own, with them.
     """
 
     def __init__(self) -> None:

@@ -10,6 +10,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
+from ..distillers import Distiller
 from ..errors import DistillationError
 from ..options import PositiveFloat, PositiveInt, check_options
 from ..registry import HOOKS
@@ -47,10 +48,18 @@ class WarmStartHook(Hook):
 
         Args:
             runner (Runner): The runner, whose model is a :class:`Distiller`.
+
+        Raises:
+            DistillationError: If the model is no distiller, or has nothing to train.
         """
         if runner.iter > 0:
             return
         model = unwrapped(runner)
+        if not isinstance(model, Distiller):
+            raise DistillationError(
+                f'WarmStartHook: the model is a {type(model).__name__}, which distils nothing; '
+                'remove the hook.'
+            )
         runner.logger.info(f'Warm start: {self.num_iters} steps on teacher features')
         optimizer: torch.optim.Optimizer | None = None
         distillation = model.distillation.train()

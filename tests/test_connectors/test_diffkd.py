@@ -49,6 +49,7 @@ def norms_with_grad(module):
         dict(latent_channels=24),
         dict(latent_channels=5, autoencoder=dict(type='PCAProjection')),
         dict(latent_channels=24, autoencoder=dict(type='RandomProjection')),
+        dict(latent_channels=5, autoencoder=dict(norm_cfg=dict(type='GN'))),
         dict(noise_adapter=None),
         dict(noise_adapter=dict(type='ScheduledNoise')),
         dict(output_projection=False),
@@ -72,11 +73,10 @@ def test_every_option_trains(options):
     channels = options.get('latent_channels', 16)
     assert [x.shape for x in refined] == [(2, channels, *size) for size in SIZES]
     assert [x.shape for x in targets] == [x.shape for x in refined]
-    assert set(losses) == {'loss_diff'} | (
-        {'loss_ae'} if 'latent_channels' in options and 'autoencoder' not in options else set()
-    ) | ({'noise_weight'} if options.get('noise_adapter', True) else set()) | (
-        {'loss_align'} if 'loss_align_weight' in options else set()
-    )
+    learned = 'latent_channels' in options and 'type' not in options.get('autoencoder', {})
+    assert set(losses) == {'loss_diff'} | ({'loss_ae'} if learned else set()) | (
+        {'noise_weight'} if options.get('noise_adapter', True) else set()
+    ) | ({'loss_align'} if 'loss_align_weight' in options else set())
     total = kd_loss(refined, targets) + sum(v for k, v in losses.items() if 'loss' in k)
     total.backward()
     assert torch.isfinite(total)

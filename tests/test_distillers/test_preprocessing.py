@@ -86,7 +86,7 @@ class Own(BaseDataPreprocessor):
 def test_unknown_preprocessor():
     with pytest.raises(DistillationError, match='Own is not a data preprocessor'):
         Pixels.of(Own())
-    pixels = pixels_of_both(Own(2.0), Own(2.0))
+    pixels = pixels_of_both(Own(2.0), Own(2.0).eval())  # as a frozen teacher's is
     inputs = torch.zeros(1, 3, 8, 8)
     assert convert_images(inputs, None, *pixels) is inputs
     for student, teacher in ((Own(1.0), Own(2.0)), (Own(), BaseDataPreprocessor())):

@@ -16,6 +16,7 @@ from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 
 from diffkd_mm.distillers import distiller as distiller_file
+from diffkd_mm.distillers import teacher_speed
 from diffkd_mm.errors import DistillationError
 from diffkd_mm.experiments.runs import fingerprint
 
@@ -112,6 +113,13 @@ def test_each_sees_its_own_kind_of_images(config):
         expected = teacher.extract_feat(teacher.data_preprocessor(data, True)['inputs'])
         for (feature, _), other in zip(records[point], expected, strict=True):
             torch.testing.assert_close(feature, other, atol=1e-4, rtol=1e-4)
+
+
+def test_the_log_says_which_was_made_faster(config, monkeypatch):
+    lines = []
+    monkeypatch.setattr(teacher_speed, 'print_log', lambda line, **kwargs: lines.append(line))
+    built(config).run_teacher(torch.randn(2, 3, 64, 64))
+    assert [line.partition(':')[0] for line in lines] == ['teacher.big', 'teacher.wide']
 
 
 def test_an_idle_points_teacher_does_not_run(config):

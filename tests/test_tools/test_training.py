@@ -276,6 +276,16 @@ class TestWarmStart:
 
         WarmStartHook(num_iters=5).before_train(Resumed())
 
+    def test_a_student_alone_has_nothing_to_train(self):
+        from diffkd_mm.hooks import WarmStartHook
+
+        class Alone:
+            iter = 0
+            model = torch.nn.Linear(1, 1)
+
+        with pytest.raises(DistillationError, match='WarmStartHook: .* Linear, .* remove the hook'):
+            WarmStartHook(num_iters=5).before_train(Alone())
+
 
 def test_options_of_the_command_line(tmp_path, teacher_checkpoint):
     config = dump(tiny.training(tmp_path, teacher_checkpoint), tmp_path / 'config.py')

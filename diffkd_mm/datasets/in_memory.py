@@ -28,9 +28,7 @@ class InMemoryDataset(Dataset):
     A batch is cut out in the training process itself, hence ``num_workers=0`` in the dataloader;
     ``collate_fn=dict(type='default_collate')`` makes it one tensor. Samplers are the usual ones.
     What is random depends on seed, iteration and rank alone, all three as MMEngine's runner has
-    them: a resumed training draws what an uninterrupted one would. (That takes the maintained
-    MMEngine, which skips the batches before without loading them; with MMEngine 0.10.7 and older a
-    resumed training by iterations draws others.)
+    them: a resumed training draws what an uninterrupted one would.
 
     Args:
         dataset (dict): Config of the inner dataset, whose samples ``PackInputs`` packs: images of

@@ -145,6 +145,20 @@ def plain_attention() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(fastpath)
 
 
+@contextmanager
+def freezing_compiler() -> Iterator[None]:
+    """A context in which compilation without gradients takes weights for constants.
+
+    One piece of code, such as that of ``nn.Sequential``, may then be compiled for many modules.
+    """
+    from torch._dynamo import config as dynamo
+    from torch._inductor import config as inductor
+
+    limit = 'recompile_limit' if hasattr(dynamo, 'recompile_limit') else 'cache_size_limit'
+    with inductor.patch(freezing=True), dynamo.patch({limit: 128}):
+        yield
+
+
 def has_global_hooks() -> bool:
     """Whether there are hooks that wait for a call of any module."""
     kinds = ('forward_pre', 'forward', 'backward_pre', 'backward')

@@ -14,16 +14,19 @@ from .models import build_distiller, random_batch
 from .steps import Conditions, Step
 from .timing import Phases
 
+COMPILED = 'compiled'
 
-def measure_teacher_speed(cfg: Config, on: Conditions, dtypes: tuple[str, ...]) -> list[dict]:
-    """Runs a teacher up to its taps: as built, as a step runs it, and in other dtypes, in turns.
+
+def measure_teacher_speed(cfg: Config, on: Conditions, others: tuple[str, ...]) -> list[dict]:
+    """Runs a teacher up to its taps: as built, as a step runs it, and by its options, in turns.
 
     Weights are random.
 
     Args:
         cfg (Config): Config of a distillation.
         on (Conditions): What it is measured on.
-        dtypes (tuple[str, ...]): ``'bfloat16'`` and ``'float16'``, or one, or none of them.
+        others (tuple[str, ...]): Some or none of ``'bfloat16'``, ``'float16'``, and
+            ``'compiled'``, which also compiles it in float32 and in each of these.
 
     Returns:
         list[dict]: One row per variant: ``variant``, ``seconds`` (median), ``ratio``, its minimum
@@ -38,10 +41,16 @@ def measure_teacher_speed(cfg: Config, on: Conditions, dtypes: tuple[str, ...]) 
     model = deepcopy(teacher.model)  # as built: a run changes it
     Step(distiller, cfg, random_batch(distiller.student, on.batch_size, on.shape)).forward()
     args, *_ = calls
-    variants = {'as built': run_to_taps, 'float32': TeacherRun()}
-    variants |= {dtype: TeacherRun(dtype) for dtype in dtypes}
-    for name in ('float32', *dtypes):
-        variants[name].untouched = teacher.run.untouched
+    runs = {'float32': TeacherRun()}
+    runs |= {dtype: TeacherRun(dtype) for dtype in others if dtype != COMPILED}
+    if COMPILED in others:
+        runs |= {
+            f'{name}, {COMPILED}': TeacherRun(None if name == 'float32' else name, compile=True)
+            for name in runs
+        }
+    for run_ in runs.values():
+        run_.untouched = teacher.run.untouched
+    variants = {'as built': run_to_taps, **runs}
     models = {name: deepcopy(model) for name in variants}
     phases = Phases(on.device)
 

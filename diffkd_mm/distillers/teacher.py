@@ -103,6 +103,8 @@ class FrozenTeacher:
             1.
         dtype (str, optional): ``'bfloat16'`` or ``'float16'``: what its convolutions and linear
             layers compute in. Its taps are handed on in float32. Defaults to None: as the student.
+        compile (bool): Compile its backbone and neck in the first step, which takes minutes.
+            Defaults to False.
         name (str): Its name among several teachers, which is no option. Defaults to ``'teacher'``,
             for the only one.
     """
@@ -114,13 +116,14 @@ class FrozenTeacher:
         trust_checkpoint: bool = False,
         scale: PositiveFloat = 1.0,
         dtype: Literal['bfloat16', 'float16'] | None = None,
+        compile: bool = False,
         name: str = ONLY,
     ) -> None:
         self.config = config
         self.checkpoint = checkpoint
         self.trust_checkpoint = trust_checkpoint
         self.scale = scale
-        self.run = TeacherRun(dtype, label(name))
+        self.run = TeacherRun(dtype, compile, label(name))
         self.name = name
         self.model: nn.Module | None = None
         self.classes: list[str] | None = None  # that it was trained on, if its file says so

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..compat import OutOfMemoryError, is_autocast_enabled
 from ..errors import DistillationError
 from ..taps import Record, Tap, run_to_taps
+from .compilation import Compilation
 from .norm_folding import fold_norms, watch
 
 Records = dict[Tap, Record]
@@ -43,8 +44,11 @@ class TeacherRun:
     With a dtype, weights of convolutions and linear layers are cast, once, and the model runs under
     autocast to this dtype. What is handed on is float32 again.
 
+    With ``compile``, backbone and neck are compiled in the end, unless taps change by it.
+
     Args:
         dtype (str, optional): ``'bfloat16'`` or ``'float16'``. Defaults to None: as it is.
+        compile (bool): Whether to compile. Defaults to False.
         label (str): What messages call the model. Defaults to ``'teacher'``.
 
     Attributes:
@@ -52,12 +56,15 @@ class TeacherRun:
             tapped, and those that are called from elsewhere.
     """
 
-    def __init__(self, dtype: str | None = None, label: str = 'teacher') -> None:
+    def __init__(
+        self, dtype: str | None = None, compile: bool = False, label: str = 'teacher'
+    ) -> None:
         self.label = label
         self.dtype = None if dtype is None else getattr(torch, dtype)
+        self.compile = compile
         self.untouched: Collection[str] = ()
         self._changed: nn.Module | None = None
-        self._channels_last = False
+        self._reordered = False  # whether taps may be channels last
 
     def has_changed(self, model: nn.Module) -> bool:
         """Whether the model's weights are not those that were loaded any more."""
@@ -98,7 +105,9 @@ class TeacherRun:
             self._changed = model
             if self.dtype is not None:
                 self._cast(model, run, exact, device)
-            elif not is_autocast_enabled(device):
+            if self.compile:
+                self._compile(model, run, exact, device)
+            elif self.dtype is None and not is_autocast_enabled(device):
                 return self._hand_on(exact)
         with self._autocast(device):
             return self._hand_on(run())
@@ -131,7 +140,7 @@ class TeacherRun:
                     break
                 changes.pop()()
                 found = expected
-        self._channels_last = len(changes) > bool(pairs)
+        self._reordered = len(changes) > bool(pairs)
         if pairs and changes:
             print_log(
                 f'{self.label}: {len(pairs)} batch norms are folded into convolutions; its taps '
@@ -173,12 +182,47 @@ class TeacherRun:
             logger='current',
         )
         if (device, self.dtype) == ('cpu', torch.float16):
-            print_log(
-                f"{self.label}: float16 is slow on most processors; 'bfloat16' is not on those "
-                'with AVX512-BF16 or AMX.',
-                logger='current',
-                level=logging.WARNING,
+            self._warn(
+                "float16 is slow on most processors; 'bfloat16' is not on those with AVX512-BF16 "
+                'or AMX.'
             )
+
+    def _compile(
+        self, model: nn.Module, run: Callable[[], Records], exact: Records, device: str
+    ) -> None:
+        """Compiles the model if its taps then are as near to the exact ones as before."""
+        with self._autocast(device):
+            before = tap_difference(run(), exact)
+            compilation = Compilation(model, self.untouched, self.label)
+            if not (paths := compilation.paths()):
+                self._warn(
+                    'compile=True finds nothing to compile: no part of a backbone or neck '
+                    'that has several layers and no tap inside.'
+                )
+                return
+            print_log(
+                f'{self.label}: compiling {", ".join(paths)}, which can take minutes, now and for '
+                'a new kind of input, such as the first batch of a single image',
+                logger='current',
+            )
+            difference = tap_difference(run(), exact)
+        # In half precision both are rounded, each in its way.
+        if not difference <= max(_TOLERANCE.get(device, _COARSE), 2 * before):
+            compilation.undo()
+            self._warn(
+                f'compile=True changes its taps by {difference:.0e} of their largest '
+                'value, so it runs as it was.'
+            )
+            return
+        self._reordered = True
+        print_log(
+            f'{self.label}: {", ".join(compilation.paths()) or "nothing"} is compiled; its taps '
+            f'differ by {difference:.0e} of their largest value',
+            logger='current',
+        )
+
+    def _warn(self, message: str) -> None:
+        print_log(f'{self.label}: {message}', logger='current', level=logging.WARNING)
 
     def _hand_on(self, records: Records) -> Records:
         """What was tapped, in float32 and in the order of its dimensions, as losses expect it."""
@@ -187,7 +231,7 @@ class TeacherRun:
                 if tensor._version != version:
                     continue  # overwritten, for which it is going to be refused
                 changed = tensor.float() if tensor.dtype == self.dtype else tensor
-                if self._channels_last:
+                if self._reordered:
                     changed = changed.contiguous()
                 if changed is not tensor:
                     record[i] = changed, changed._version

@@ -68,11 +68,13 @@ def test_overhead(config, tmp_path):
     assert 0 < result['ratio_min'] <= result['ratio'] <= result['ratio_max']
 
 
-def test_teacher_speed(config, tmp_path, capsys):
+def test_teacher_speed(config, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(torch, 'compile', lambda forward, dynamic: forward)
     out = tmp_path / 'out.json'
     arguments = [str(config), '--shape', '64', '64', '--iters', '2', '--json', str(out)]
-    benchmark.main([*arguments, '--teacher-speed', 'bfloat16'])
-    built, float32, bfloat16 = json.loads(out.read_text())['rows']
+    benchmark.main([*arguments, '--teacher-speed', 'bfloat16', 'compiled'])
+    built, float32, bfloat16, *compiled = json.loads(out.read_text())['rows']
+    assert [x['variant'] for x in compiled] == ['float32, compiled', 'bfloat16, compiled']
     assert (built['ratio'], built['difference']) == (1, 0)
     assert 0 < float32['ratio_min'] <= float32['ratio'] <= float32['ratio_max']
     assert 0 < float32['difference'] < 1e-4 < bfloat16['difference']

@@ -8,7 +8,7 @@ student in a distiller without points instead, ``--points`` with the same studen
 distiller, but for the time of the teacher, and ``--teacher`` the teacher, as deep as its taps need,
 with its whole forward pass. ``--costs`` takes whole steps of the student alone, of FitNet in the
 place of DiffKD, and of the config. ``--teacher-speed`` compares the teacher as it was built with
-what a distillation makes of it, in float32 and with ``teacher=dict(dtype=…)``.
+what a distillation makes of it, in float32 and with ``teacher=dict(dtype=…, compile=True)``.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from diffkd_mm.analysis import steps
 from diffkd_mm.analysis.command import add_options, prepare
 from diffkd_mm.analysis.step_costs import measure_costs
 from diffkd_mm.analysis.tables import tabulate_costs, tabulate_step, tabulate_teacher, write_json
-from diffkd_mm.analysis.teacher_speed import measure_teacher_speed
+from diffkd_mm.analysis.teacher_speed import COMPILED, measure_teacher_speed
 from diffkd_mm.errors import DistillationError
 from diffkd_mm.launch import command_config
 
@@ -43,9 +43,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     instead.add_argument(
         '--teacher-speed',
         nargs='*',
-        metavar='DTYPE',
-        choices=['bfloat16', 'float16'],
-        help='what makes the teacher faster, in float32 and these dtypes',
+        metavar='OPTION',
+        choices=['bfloat16', 'float16', COMPILED],
+        help='what makes the teacher faster: in float32 and these dtypes, and also compiled',
     )
     parser.add_argument('--json', type=Path, help='write the result to this file')
     return parser.parse_args(argv)

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from mmengine.logging import print_log
 from mmengine.model import BaseModel
-from mmengine.registry import MODELS as MMENGINE_MODELS
 from torch import Tensor, nn
 
 from ..errors import DistillationError
@@ -115,7 +114,7 @@ class Distiller(StudentNames, BaseModel):
             try:
                 # Weights that are drawn here must not change those that the student is given.
                 with torch.random.fork_rng([]):
-                    model = MMENGINE_MODELS.build(teacher.model_config())
+                    model = teacher.build_network()
                 size = partial(teacher.image_size, model=model)
                 levels |= look_at_teacher(self._taught[name], model, size)
             except Exception as error:

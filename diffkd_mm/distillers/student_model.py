@@ -27,7 +27,7 @@ def build_student(
     Raises:
         DistillationError: If the student is semi-supervised or the branches do not fit it.
     """
-    model = MODELS.build(_with_preprocessor(student, data_preprocessor))
+    model = MODELS.build(with_preprocessor(student, data_preprocessor))
     refuse_semi_supervised(model, 'student')
     if branches is not None:
         if not isinstance(branches, dict) or not branches.get('layers'):
@@ -39,8 +39,13 @@ def build_student(
     return model
 
 
-def _with_preprocessor(student: dict, data_preprocessor: dict | None) -> dict:
-    """A student's config with the data preprocessor of its own or, without one, that beside it."""
+def with_preprocessor(student: dict, data_preprocessor: dict | None) -> dict:
+    """A student's config with the data preprocessor of its own or, without one, that beside it.
+
+    Args:
+        student (dict): The student's config.
+        data_preprocessor (dict, optional): The one beside it.
+    """
     own = student.get('data_preprocessor')
     if data_preprocessor is None:
         return dict(student)

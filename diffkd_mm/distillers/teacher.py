@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from ..checkpoints import convert_published
 from ..checkpoints.reading import model_weights, read_checkpoint_file, trained_classes
 from ..configs import is_distillation, load_config, zoo_checkpoint
-from ..errors import DistillationError
+from ..errors import DistillationError, first_line
 from ..options import PositiveFloat, check_options
 from ..reparam import check_folded
 from .scaling import Size, scaled_size
+from .student_model import with_preprocessor
 from .teacher_speed import TeacherRun
 
 # The name of a teacher that has none, because there is no other.
@@ -164,12 +165,27 @@ class FrozenTeacher:
         cfg = load_config(self.config, self.label)
         model_cfg = dict(cfg.model)
         if is_distillation(model_cfg):
-            model_cfg = dict(model_cfg['student'])
+            model_cfg = with_preprocessor(model_cfg['student'], model_cfg.get('data_preprocessor'))
         if 'data_preprocessor' in cfg:
             model_cfg.setdefault('data_preprocessor', cfg.data_preprocessor)
         if cfg.get('default_scope'):
             model_cfg['_scope_'] = cfg.default_scope
         return model_cfg
+
+    def build_network(self) -> nn.Module:
+        """Builds the teacher with random weights.
+
+        Raises:
+            DistillationError: If it cannot be built.
+        """
+        model_cfg = self.model_config()
+        try:
+            return MMENGINE_MODELS.build(model_cfg)
+        except Exception as error:  # any program may be in a config
+            raise DistillationError(
+                f'{self.label}: the model of {self._name()} cannot be built: '
+                f'{type(error).__name__}: {first_line(error)}'
+            ) from error
 
     def build(self, device: torch.device) -> nn.Module:
         """Builds the teacher, loads its weights and moves it to a device.
@@ -177,7 +193,7 @@ class FrozenTeacher:
         Raises:
             DistillationError: If config and checkpoint do not fit.
         """
-        model = MMENGINE_MODELS.build(self.model_config())
+        model = self.build_network()
         checkpoint = self.checkpoint
         if checkpoint == 'zoo':
             checkpoint = zoo_checkpoint(self.config, self.label)

@@ -28,6 +28,12 @@ def weights(teacher_checkpoint):
     return torch.load(teacher_checkpoint)['state_dict']
 
 
+def test_a_model_that_cannot_be_built(teacher_checkpoint):
+    config = dict(model=dict(type='Nothing'), default_scope='mmdet')
+    with pytest.raises(DistillationError, match='^teacher: the model of its config .*: .*Nothing'):
+        build(teacher_checkpoint, config)
+
+
 class Unsafe:
     """An object that a checkpoint of unknown origin should not be able to create."""
 
@@ -57,6 +63,16 @@ def test_training_checkpoint_of_mmengine_is_safe(tmp_path, weights):
         tmp_path / 'epoch_1.pth',
     )
     build(tmp_path / 'epoch_1.pth')
+
+
+def test_a_distilled_students_images_may_be_described_beside_it():
+    student = tiny.retinanet(channels=24)
+    images = dict(student.pop('data_preprocessor'), mean=[10.0, 20.0, 30.0])
+    model = dict(
+        type='diffkd_mm.Distiller', student=student, data_preprocessor=images, points=dict()
+    )
+    teacher = FrozenTeacher(dict(model=model, default_scope='mmdet'), 'none').build_network()
+    assert teacher.data_preprocessor.mean.flatten().tolist() == [10.0, 20.0, 30.0]
 
 
 def test_a_distilled_student_may_teach(tmp_path, teacher_checkpoint):

@@ -11,7 +11,9 @@ from pathlib import Path
 import pretended
 import pytest
 import reproduce as tool
+from mmengine.config import Config
 
+from diffkd_mm.experiments import reproduction
 from diffkd_mm.experiments.paper_tables import indexed_models, read_table, table_names
 
 ROOT = Path(__file__).parents[2]
@@ -234,6 +236,24 @@ def test_tables_are_those_of_the_paper():
         x['Name'] for x in models if 'Paper Results' in x and x['In Collection'] != 'KDiffusion'
     }
     assert figures - listed == {'vgg13'}  # the CRD benchmark's, not the paper's
+
+
+@pytest.mark.parametrize('name', table_names(ROOT))
+def test_every_table_is_printed(name, tmp_path, monkeypatch, capsys):
+    """With all its rows; their configs, which other tests read, are made up."""
+    cfg = Config.fromstring(CONFIG, '.py')
+    monkeypatch.setattr(reproduction, 'resolve', lambda config, options: cfg)
+    tool.main(['--table', name, '--work-dir', str(tmp_path)])
+    table = read_table(ROOT, name)
+    heading = dict(fig4='Figure 4', c2='Appendix C.2', c5='Appendix C.5').get(name, f'Table {name}')
+    printed = capsys.readouterr().out
+    assert printed.startswith(f'\n{heading}: {table.title}')
+    assert printed.count('**missing**') == len(table.rows) > 0
+    with (tmp_path / f'table_{name}.csv').open() as file:
+        rows = list(csv.DictReader(file))
+    head = next(iter(table.metrics))
+    assert [row[f'{head}, paper'] or None for row in rows] == [x.figures[0] for x in table.rows]
+    assert all(f'/{row.config.name} 8 --work-dir' in printed for row in table.rows)
 
 
 def test_a_real_table(tmp_path):

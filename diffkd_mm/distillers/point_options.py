@@ -106,6 +106,10 @@ class PointOptions:
         for key in ('student_levels', 'teacher_levels', 'strides'):
             if isinstance(getattr(self, key), int):
                 object.__setattr__(self, key, [getattr(self, key)])
+            if getattr(self, key) is not None and not getattr(self, key):
+                raise DistillationError(
+                    f'{where}: {key}=[] chooses no level; name some, or leave it out for all.'
+                )
         if self.strides is not None and (
             self.student_levels is not None or self.teacher_levels is not None
         ):

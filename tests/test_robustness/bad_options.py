@@ -111,6 +111,8 @@ UNKNOWN = [
     (dict(POINT, schedule=dict(end=8)), "no option 'end'.*start, stop, ramp_up"),
     (dict(POINT, schedule=dict(start=9, stop=8)), 'start=9.*do not fit before stop=8'),
     (dict(POINT, strides=[8], student_levels=[0]), 'by strides or by student_levels'),
+    (dict(POINT, student_levels=[], teacher_levels=[]), r'student_levels=\[\] chooses no level'),
+    (dict(POINT, strides=()), r'strides=\[\] chooses no level'),
     (dict(POINT, chain=CHAIN, strides=[8]), 'leave out student_levels, strides and regions'),
     (dict(POINT, chain=CHAIN, loss=dict(type='FGDLoss', channels=4)), 'modules per level'),
     (

@@ -88,7 +88,7 @@ def dry_run(recipe: Recipe, args: argparse.Namespace) -> None:
             get_device(),
             not args.random_weights,
         )
-    print(trial)
+    print(trial._replace(reasons={name: point.why for name, point in recipe.points.items()}))
 
 
 def main(argv: Sequence[str] | None = None) -> None:

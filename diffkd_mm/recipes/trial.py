@@ -34,6 +34,7 @@ class Trial(NamedTuple):
         losses (dict[str, float]): Those of the points, by their names in the log.
         random (list[str]): Whose weights were random, ``'student'`` and ``'teacher'``, and why.
         weights (dict[str, float]): The weight of each point's ``loss_kd``, where its loss has one.
+        reasons (dict[str, str]): Where these come from, of points where that is known.
     """
 
     seconds: float
@@ -44,6 +45,7 @@ class Trial(NamedTuple):
     losses: dict[str, float]
     random: list[str]
     weights: dict[str, float]
+    reasons: dict[str, str] = {}
 
     def __str__(self) -> str:
         height, width = self.shape
@@ -65,8 +67,10 @@ class Trial(NamedTuple):
             ratio = value / self.own if self.own else math.inf
             if not name.endswith('loss_kd') or LIGHT <= ratio <= HEAVY:
                 continue
-            weight = self.weights.get(name.split('.')[0])
+            point = name.split('.')[0]
+            weight, reason = self.weights.get(point), self.reasons.get(point)
             made_for = '' if weight is None else f' with its weight of {weight:g}'
+            made_for += '' if reason is None else f' ({reason})'
             found.append(
                 f'{name} is {_times(value, self.own)} the losses of the student{made_for}: look at '
                 'it in the log of the first iterations, lower the weight or try '

@@ -5,6 +5,7 @@ import re
 import runpy
 import shlex
 import sys
+from inspect import signature
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,9 @@ import tiny
 import torch
 from mmengine.config import Config
 
-from diffkd_mm.distillers import PointOptions
+from diffkd_mm.distillers import FrozenTeacher, PointOptions
+from diffkd_mm.distillers.balance import LossBalance
+from diffkd_mm.distillers.schedule import Schedule
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / 'docs'
@@ -123,6 +126,13 @@ def test_the_new_config_of_from_mmrazor(tmp_path):
     for name, options in Config.fromfile(tmp_path / 'new.py').model.points.items():
         PointOptions.from_config(name, options)
     ast.parse(old)
+
+
+@pytest.mark.parametrize('target', [PointOptions, FrozenTeacher, Schedule, LossBalance])
+def test_every_option_of_points_and_teachers_is_described(target):
+    page = (DOCS / 'points.md').read_text()
+    named = {x for code in re.findall('`([^`]+)`', page) for x in re.findall(r'\w+', code)}
+    assert set(signature(target).parameters) - {'name'} <= named
 
 
 def test_method_says_where_things_are():

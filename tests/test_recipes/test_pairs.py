@@ -59,6 +59,7 @@ SEGMENTORS = [
     ('fcn', 'fcn4', 'diffkd', dict(feature='levels='), 'has 19 classes and the teacher 4'),
     ('fcn', 'mask2former', 'fitnet', dict(feature=''), 'one per query'),
     ('fcn', 'resnet34', 'pkd', dict(feature='resize=True'), ''),
+    ('fcn', 'retinanet', 'pkd', dict(feature=''), ''),
 ]
 CLASSIFIERS = [
     ('resnet18', 'resnet34', 'diffkd', dict(feature="student='backbone'", logits='head.fc'), ''),
@@ -71,6 +72,7 @@ CLASSIFIERS = [
     ('resnet18', 'swin', 'dist', dict(logits='beta=2'), ''),
     ('tnt', 'resnet18', 'diffkd', dict(feature="teacher='neck'", logits=''), ''),
     ('swin', 'mobilenet', 'cwd', dict(feature=''), ''),
+    ('mobilenet', 'fcn', 'diffkd', dict(feature='teacher_levels'), 'have none alike'),
     ('resnet18', 'resnet100', 'diffkd', dict(feature=''), '10 classes and the teacher 100'),
 ]
 

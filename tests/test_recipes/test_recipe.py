@@ -215,3 +215,5 @@ def test_advice(value, advice):
     losses = {'fpn.loss_kd': value, 'fpn.loss_diff': 1000.0}
     trial = Trial(1.0, 1, (8, 8), 2, own=2.0, losses=losses, random=[], weights=dict(fpn=5.0))
     assert re.fullmatch(f'{advice}.*' if advice else '', '\n'.join(trial.advice()))
+    reasoned = trial._replace(reasons=dict(fpn="weight 5 is the paper's")).advice()
+    assert all("with its weight of 5 (weight 5 is the paper's): " in line for line in reasoned)

@@ -1,6 +1,7 @@
 """`tools/distill.py`: a config from two names, a dry run, and a training."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -57,6 +58,9 @@ def test_dry_run_writes_nothing(pair, tmp_path, teacher_checkpoint, monkeypatch,
     text = capsys.readouterr().out
     assert 'fpn: neck ← neck' in text and 'ConvConnector and MSELoss' in text
     assert 'fpn.loss_kd: ' in text and "the student's own losses: " in text
+    ratio = float(re.search(r'fpn.loss_kd: \S+ (\S+) times the', text)[1])
+    said = re.search(r"with its weight of 1 \(weight 1 is that of MasKD's code.*balance=dict", text)
+    assert bool(said) == (not 0.01 <= ratio <= 10)
     assert not list(tmp_path.iterdir())
 
 

@@ -236,10 +236,12 @@ def test_batches_of_other_packages(package):
     assert torch.isfinite(student.parse_losses(losses)[0])
 
 
-def test_connector_benchmark(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(connector_speed, 'SMALL', (2, 8, [(4, 4), (2, 2)]))
+@pytest.mark.parametrize('options', [['--small'], ['--demo', '--cpu-time']], ids=str)
+def test_connector_benchmark(tmp_path, monkeypatch, capsys, options):
+    name = options[0].removeprefix('--').upper()
+    monkeypatch.setattr(connector_speed, name, (2, 8, [(4, 4), (2, 2)]))
     out = tmp_path / 'out.json'
-    connector_benchmark.main(['--small', '--checkpointing', '--iters', '2', '--json', str(out)])
+    connector_benchmark.main([*options, '--checkpointing', '--iters', '2', '--json', str(out)])
     rows = json.loads(out.read_text())
     assert [row['variant'] for row in rows] == ['plain', 'connector', 'connector, with_cp']
     assert rows[0]['ratio'] == 1 and all(row['seconds'] > 0 for row in rows)

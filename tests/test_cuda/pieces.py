@@ -188,6 +188,7 @@ PIECES: dict[str, Callable[[], Piece]] = {
         connector, latent_channels=8, autoencoder=dict(type='RandomProjection')
     ),
     'DiffKD, vectors': partial(connector, 'vectors'),
+    'deep projector': partial(connector, type='DeepProjectorConnector'),
     'score guidance': partial(connector, type='ScoreGuidanceConnector'),
     'score guidance, vectors': partial(
         connector, 'vectors', type='ScoreGuidanceConnector', latent_channels=8

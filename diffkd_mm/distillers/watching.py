@@ -76,7 +76,7 @@ class LossWatch:
         total = sum(losses.values())
         if (students > 0).all() and (total > TENFOLD * students).all():
             parts = ', '.join(f'{key} {x.mean():.4g}' for key, x in losses.items())
-            advice = 'Lower its loss_weight, or have it found by balance=dict(ratio=1.0)'
+            advice = 'Lower its loss_weight, or have it found by balance=dict(ratio=10.0)'
             if point.balance is not None:
                 advice = 'Lower the ratio of its balance'
             self._warn(

@@ -74,7 +74,7 @@ class Trial(NamedTuple):
             found.append(
                 f'{name} is {_times(value, self.own)} the losses of the student{made_for}: look at '
                 'it in the log of the first iterations, lower the weight or try '
-                'balance=dict(ratio=1.0) in its point, which finds one'
+                'balance=dict(ratio=10.0) in its point, which finds one'
                 if ratio > HEAVY
                 else f'{name} hardly counts beside the losses of the student{made_for}: raise it, '
                 'or try balance=dict(ratio=1.0) in its point'

@@ -136,7 +136,7 @@ class TestOutweighing:
         (line,) = train(hub, lines, **self.LOSSES)
         assert "point 'fpn': over the last 200 iterations its losses (loss_kd 2" in line
         assert ', loss_diff 0.' in line and 'times those of the student itself (' in line
-        for part in ('Lower its loss_weight', 'balance=dict(ratio=1.0)', "standardize='scale'"):
+        for part in ('Lower its loss_weight', 'balance=dict(ratio=10.0)', "standardize='scale'"):
             assert part in line
 
     def test_nine_times_is_passed_over(self, hub, lines):

@@ -1,6 +1,5 @@
-"""How a step grows, as a picture and as a file of numbers."""
+"""How a step grows, as a picture."""
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,15 +14,6 @@ TITLES = dict(
     evaluations='evaluations N',
     points='points',
 )
-
-
-def write_growth(rows: Sequence[dict], path: Path) -> None:
-    """Writes the rows of :func:`~diffkd_mm.analysis.growth.measure_growth` as CSV."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open('w', newline='', encoding='utf-8') as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 def draw_growth(rows: Sequence[dict], path: Path) -> None:

@@ -17,8 +17,9 @@ from rich.table import Table
 
 from diffkd_mm.analysis.command import add_options, prepare
 from diffkd_mm.analysis.growth import AXES, measure_growth
-from diffkd_mm.analysis.growth_picture import draw_growth, write_growth
+from diffkd_mm.analysis.growth_picture import draw_growth
 from diffkd_mm.errors import DistillationError
+from diffkd_mm.experiments.report import write_csv
 from diffkd_mm.launch import command_config
 
 
@@ -54,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             f'{row["macs"] / 1e9:.3g}',
         )
     Console().print(table)
-    write_growth(rows, args.out / 'growth.csv')
+    write_csv(args.out / 'growth.csv', rows)
     draw_growth(rows, args.out / 'growth.png')
     print(f'{args.out}/growth.csv and growth.png')
 

@@ -168,6 +168,9 @@ def test_lengths_are_in_the_environment(monkeypatch):
     monkeypatch.setenv('DIGITS_ITERS', '2400')
     cfg = load('digits/retinanet_digits_diffkd')
     assert cfg.train_cfg.max_iters == cfg.param_scheduler[1].end == 2400
+    monkeypatch.setenv('BCCD_ITERS', '300')
+    cfg = load('bccd/retinanet_bccd_diffkd')
+    assert cfg.train_cfg.max_iters == cfg.param_scheduler[1].end == 300
     monkeypatch.setenv('CAMVID_ITERS', '1000')
     cfg = load('camvid/deeplabv3_camvid_diffkd')
     assert cfg.train_cfg.max_iters == cfg.param_scheduler[1].end == 1000

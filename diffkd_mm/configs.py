@@ -64,7 +64,7 @@ def read_config(config: str | dict, where: str, options: dict | None = None) -> 
             _override(cfg, options)
         except Exception as error:
             raise DistillationError(
-                f'{where}: --cfg-options do not fit {config!r}: {first_line(error)}'
+                f'{where}: options do not fit {config!r}: {first_line(error)}'
             ) from error
     return cfg
 

@@ -14,6 +14,7 @@ seed = int(options['randomness.seed'])
 value = config['base'] - abs(weight - config.get('best', 0)) + seed * config.get('slope', 1)
 with (work_dir / 'starts').open('a') as file:
     file.write('.')
+(work_dir / 'pairs').write_text(' '.join(pairs))
 if not (work_dir / 'iter_4.pth').exists():
     folder = work_dir / '20250101_000000' / 'vis_data'
     folder.mkdir(parents=True)

@@ -6,7 +6,8 @@ Every run has its folder WORK_DIR/CONFIG/seed_SEED. Finished runs are kept, inte
 With ``--grid KEY=VALUE,VALUE,...`` every config is trained at every value, in
 WORK_DIR/CONFIG/KEY=VALUE/seed_SEED, where KEY is the last part of the dotted key. With
 ``--tune-seeds`` the grid is trained with these seeds, the value with the best mean validation is
-picked for each config, and ``--seeds`` are trained at it.
+picked for each config, and ``--seeds`` are trained at it, with ``--report-options`` if there are
+any, such as to train on the images that were kept for tuning as well.
 """
 
 import argparse
@@ -19,7 +20,7 @@ from diffkd_mm.experiments.checks import check_plan
 from diffkd_mm.experiments.command import run_command
 from diffkd_mm.experiments.launching import Launcher
 from diffkd_mm.experiments.results import summarise
-from diffkd_mm.experiments.runs import Arm, group_by_option, parse_grid, plan, plan_arms
+from diffkd_mm.experiments.runs import Arm, group_by_option, override, parse_grid, plan, plan_arms
 from diffkd_mm.experiments.study import contrast, find, pick, tunable
 from diffkd_mm.experiments.training import Trainer, threads_per_job
 
@@ -62,6 +63,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         '--tune-seeds', nargs='+', type=int, default=[], help='seeds to pick from the grid by'
     )
     parser.add_argument(
+        '--report-options',
+        nargs='+',
+        default=[],
+        help='with --tune-seeds: key=value pairs that override every config once it is tuned',
+    )
+    parser.add_argument(
         '--report-split',
         choices=['val', 'test'],
         default='val',
@@ -89,6 +96,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error('--against draws all values of a --grid; --tune-seeds picks one')
     if args.tune_seeds and not args.grid:
         parser.error('--tune-seeds picks from a --grid; there is none')
+    if args.report_options and not args.tune_seeds:
+        parser.error('--report-options are for what --tune-seeds has picked; there are none')
     if both := sorted(set(args.seeds) & set(args.tune_seeds)):
         parser.error(
             f'--seeds and --tune-seeds share {", ".join(map(str, both))}: results of seeds that '
@@ -100,7 +109,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def compare(args: argparse.Namespace, trainer: Trainer) -> list[bool]:
     """Trains and reports. Returns of each run whether it succeeded."""
     arms = plan_arms(args.configs, args.cfg_options, parse_grid(args.grid))
-    check_plan(arms, args.metric, args.report_split, tuned=bool(args.tune_seeds))
+    reported = override(arms, args.report_options)
+    check_plan(reported, args.metric, args.report_split, tuned=bool(args.tune_seeds))
     rows = list({arm.config: arm for arm in arms}.values()) if args.tune_seeds else arms
     for option, name in [
         *(('--contrast', name) for pair in args.contrast for name in pair),
@@ -115,7 +125,7 @@ def compare(args: argparse.Namespace, trainer: Trainer) -> list[bool]:
         runs = plan(tunable(arms), args.tune_seeds, args.work_dir)
         succeeded += trainer.run_all(runs, args.jobs)
         tuning = summarise(tunable(arms), runs, args.metric)
-        arms = pick(arms, tuning)
+        arms = override(pick(arms, tuning), args.report_options)
         print(f'Picked: {", ".join(arm.name for arm in arms)}', flush=True)
     runs = plan(arms, args.seeds, args.work_dir)
     succeeded += trainer.run_all(runs, args.jobs, args.report_split)

@@ -11,7 +11,7 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from inspect import signature
 from pathlib import Path
 
@@ -129,8 +129,12 @@ class Run:
         print(f'{self.name}: the config has changed; the old run is now {target}', flush=True)
 
 
-def parse_options(pairs: list[str]) -> dict:
+def parse_options(pairs: list[str], option: str = '--cfg-options') -> dict:
     """Reads key=value pairs as ``--cfg-options`` of tools/train.py does.
+
+    Args:
+        pairs (list[str]): The pairs.
+        option (str): Where a user wrote them.
 
     Raises:
         DistillationError: If one is no such pair, or sets the seed.
@@ -138,9 +142,9 @@ def parse_options(pairs: list[str]) -> dict:
     for pair in pairs:
         key, equals, _ = pair.partition('=')
         if not (key and equals):
-            raise DistillationError(f'--cfg-options {pair}: expected KEY=VALUE.')
+            raise DistillationError(f'{option} {pair}: expected KEY=VALUE.')
         if key == 'randomness.seed':
-            raise DistillationError(f'--cfg-options {pair}: give the seeds by --seeds.')
+            raise DistillationError(f'{option} {pair}: give the seeds by --seeds.')
     parser = argparse.ArgumentParser()
     parser.add_argument('--cfg-options', nargs='*', action=DictAction, default={})
     return parser.parse_args(['--cfg-options', *pairs]).cfg_options
@@ -320,6 +324,21 @@ def plan_arms(configs: list[Path], options: list[str], grid: dict[str, list[str]
     if missing := [key for key in grid if key not in placed]:
         raise DistillationError(f'--grid {missing[0]}: none of the configs has a place for it.')
     return arms
+
+
+def override(arms: list[Arm], options: list[str]) -> list[Arm]:
+    """The arms with more ``key=value`` pairs, which do not show in their names.
+
+    Raises:
+        DistillationError: If a pair does not fit a config.
+    """
+    parse_options(options, '--report-options')
+    overridden = []
+    for arm in arms if options else ():
+        cfg = resolve(arm.config, arm.options + options)
+        facts = dict(options=arm.options + options, cfg=cfg, fingerprint=fingerprint(cfg))
+        overridden.append(replace(arm, **facts))
+    return overridden or arms
 
 
 def plan(arms: list[Arm], seeds: list[int], work_dir: Path) -> list[Run]:

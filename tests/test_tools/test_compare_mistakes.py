@@ -143,6 +143,9 @@ def test_bad_configs(tmp_path, files, message):
     assert not (tmp_path / 'out').exists()
 
 
+TUNING = ['--grid', f'{WEIGHT}=1,2', '--tune-seeds', '100']
+
+
 @pytest.mark.parametrize(
     'options, message',
     [
@@ -152,13 +155,16 @@ def test_bad_configs(tmp_path, files, message):
         (['--seeds', '1', '2', '1'], '--seeds names 1 more than once'),
         (['--tune-seeds', '1'], '--tune-seeds picks from a --grid; there is none'),
         (['--grid', 'a=1,2', '--tune-seeds', '0'], '--seeds and --tune-seeds share 0'),
+        (['--report-options', 'a=1'], '--report-options are for what --tune-seeds has picked'),
+        ([*TUNING, '--report-options', 'x'], '--report-options x: expected KEY=VALUE'),
+        ([*TUNING, '--report-options', 'base.x=1'], 'compare.py: options do not fit'),
         (['--grid', f'{WEIGHT}=1,1'], f'--grid {WEIGHT}=1,1: expected KEY=VALUE'),
         (['--grid', WEIGHT], f'--grid {WEIGHT}: expected KEY=VALUE'),
         (['--grid', 'load_from=a/b,c'], 'a value names a folder; no slash'),
         (['--grid', 'model.points.nothing.loss=1,2'], 'none of the configs has a place for it'),
         (['--cfg-options', 'x'], '--cfg-options x: expected KEY=VALUE'),
         (['--cfg-options', 'randomness.seed=1'], 'give the seeds by --seeds'),
-        (['--cfg-options', 'base.x=1'], 'compare.py: --cfg-options do not fit'),
+        (['--cfg-options', 'base.x=1'], 'compare.py: options do not fit'),
         (['--contrast', 'student', 'nobody'], '--contrast nobody: name one of student, fitnet'),
         (['--relative-to', 'nobody'], '--relative-to nobody: name one of student, fitnet'),
         (

@@ -66,6 +66,28 @@ def test_tuned_on_one_split_reported_on_another(study, tmp_path, capsys):
     assert set(count(tmp_path, 'tests').values()) == {len('test')}
 
 
+def test_options_of_the_report_leave_the_tuning_alone(study, tmp_path, capsys):
+    grid = ['--grid', f'{WEIGHT}=0.5,5', '--tune-seeds', '100', '--seeds', '0', '1']
+    options = ['seconds=3', 'train_cfg.kept=None']
+    study('student diffkd', *grid, '--report-options', *options)
+    pairs = {path.parent: path.read_text() for path in tmp_path.rglob('pairs')}
+    found = {str(k.relative_to(tmp_path / 'out')): 'kept' in v for k, v in pairs.items()}
+    assert found == {
+        'student/seed_0': True,
+        'student/seed_1': True,
+        'diffkd/loss_weight=0.5/seed_100': False,
+        'diffkd/loss_weight=5/seed_100': False,
+        'diffkd/loss_weight=5/seed_0': True,
+        'diffkd/loss_weight=5/seed_1': True,
+    }
+    report = tmp_path / 'out/diffkd/loss_weight=5/seed_1'
+    assert pairs[report].split()[-3:] == [f'{WEIGHT}=5', *options]
+    study('student diffkd', *grid, '--report-options', *options)  # nothing is trained again
+    assert set(count(tmp_path, 'starts').values()) == {1}
+    study('student diffkd', *grid, '--report-options', 'seconds=4')
+    assert capsys.readouterr().out.count('the config has changed') == 4  # of the report's alone
+
+
 def test_contrasts_are_paired_by_seed(study, tmp_path):
     table = study('fitnet diffkd', '--seeds', '0', '1', '2', '--contrast', 'diffkd', 'fitnet')
     # 55, 56, 57 and 49.5, 51.5, 53.5

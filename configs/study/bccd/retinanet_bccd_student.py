@@ -1,17 +1,14 @@
 """The student of the blood cells in the study of ``docs/study.md``, 1200 iterations.
 
 ``BCCD_ITERS`` in the environment is the number of iterations. 40 of the 205 training images are
-kept to choose loss weights on. With ``BCCD_STUDY=report`` all 205 are trained on; the test is on
-the images of validation.
+kept to choose loss weights on; the test is on the images of validation.
 """
 
 _base_ = '../../bccd/retinanet_bccd_student.py'
 
 kept = list(range(0, 200, 5))
 others = [i for i in range(205) if i not in kept]
-train_dataloader = dict(
-    dataset=dict(indices=dict(tune=others, report=None)['{{$BCCD_STUDY:tune}}'])
-)
+train_dataloader = dict(dataset=dict(indices=others))  # all for the report: None
 test_dataloader = _base_.val_dataloader
 test_evaluator = _base_.val_evaluator
 

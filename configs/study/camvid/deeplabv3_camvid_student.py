@@ -1,17 +1,15 @@
 """The student of CamVid in the study of ``docs/study.md``: from random weights, 3000 iterations.
 
 ``CAMVID_ITERS`` in the environment is the number of iterations. The last 67 of the 367 training
-images, the end of a drive, are kept to choose loss weights on. With ``CAMVID_STUDY=report`` all
-367 are trained on; the test is on the images of validation.
+images, the end of a drive, are kept to choose loss weights on; the test is on the images of
+validation.
 """
 
 _base_ = '../../camvid/deeplabv3_camvid_student.py'
 
 kept = list(range(300, 367))
 others = list(range(300))
-train_dataloader = dict(
-    dataset=dict(indices=dict(tune=others, report=None)['{{$CAMVID_STUDY:tune}}'])
-)
+train_dataloader = dict(dataset=dict(indices=others))  # all for the report: None
 test_dataloader = _base_.val_dataloader
 val_dataloader = dict(
     dataset=dict(

@@ -110,6 +110,10 @@ class PointOptions:
                 raise DistillationError(
                     f'{where}: {key}=[] chooses no level; name some, or leave it out for all.'
                 )
+        if len(set(self.strides or ())) < len(self.strides or ()):
+            raise DistillationError(
+                f'{where}: strides={list(self.strides)} names a stride more than once.'
+            )
         if self.strides is not None and (
             self.student_levels is not None or self.teacher_levels is not None
         ):

@@ -113,6 +113,7 @@ UNKNOWN = [
     (dict(POINT, strides=[8], student_levels=[0]), 'by strides or by student_levels'),
     (dict(POINT, student_levels=[], teacher_levels=[]), r'student_levels=\[\] chooses no level'),
     (dict(POINT, strides=()), r'strides=\[\] chooses no level'),
+    (dict(POINT, strides=[8, 16, 8]), r'strides=\[8, 16, 8\] names a stride more than once'),
     (dict(POINT, chain=CHAIN, strides=[8]), 'leave out student_levels, strides and regions'),
     (dict(POINT, chain=CHAIN, loss=dict(type='FGDLoss', channels=4)), 'modules per level'),
     (

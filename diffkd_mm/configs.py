@@ -30,7 +30,9 @@ def load_config(config: str | dict, where: str = 'teacher', options: dict | None
     return cfg
 
 
-def read_config(config: str | dict, where: str, options: dict | None = None) -> Config:
+def read_config(
+    config: str | dict, where: str, options: dict | None = None, option: str = '--cfg-options'
+) -> Config:
     """Reads a config and overrides it.
 
     Args:
@@ -39,6 +41,7 @@ def read_config(config: str | dict, where: str, options: dict | None = None) -> 
         where (str): What to call the place in the message.
         options (dict, optional): Values by dotted keys that override the config's, as
             ``--cfg-options`` gives them.
+        option (str): What gave them, for the message.
 
     Returns:
         Config: The config.
@@ -64,7 +67,7 @@ def read_config(config: str | dict, where: str, options: dict | None = None) -> 
             _override(cfg, options)
         except Exception as error:
             raise DistillationError(
-                f'{where}: options do not fit {config!r}: {first_line(error)}'
+                f'{where}: {option} do not fit {config!r}: {first_line(error)}'
             ) from error
     return cfg
 

@@ -150,13 +150,18 @@ def parse_options(pairs: list[str], option: str = '--cfg-options') -> dict:
     return parser.parse_args(['--cfg-options', *pairs]).cfg_options
 
 
-def resolve(config: Path, options: list[str]) -> Config:
+def resolve(config: Path, options: list[str], option: str = '--cfg-options') -> Config:
     """The config with ``key=value`` pairs applied, and what it then imports imported.
+
+    Args:
+        config (Path): Config file.
+        options (list[str]): The pairs.
+        option (str): Where a user wrote them, or the last of them.
 
     Raises:
         DistillationError: If the file cannot be read, or an option does not fit it.
     """
-    return read_config(str(config), 'compare.py', parse_options(options))
+    return read_config(str(config), 'compare.py', parse_options(options, option), option)
 
 
 def fingerprint(cfg: Config) -> str:
@@ -332,10 +337,9 @@ def override(arms: list[Arm], options: list[str]) -> list[Arm]:
     Raises:
         DistillationError: If a pair does not fit a config.
     """
-    parse_options(options, '--report-options')
     overridden = []
     for arm in arms if options else ():
-        cfg = resolve(arm.config, arm.options + options)
+        cfg = resolve(arm.config, arm.options + options, '--report-options')
         facts = dict(options=arm.options + options, cfg=cfg, fingerprint=fingerprint(cfg))
         overridden.append(replace(arm, **facts))
     return overridden or arms

@@ -233,3 +233,11 @@ def test_dead_links_of_the_site_are_found(site, tmp_path):
     )
     (tmp_path / 'b.html').write_text('<h1 id="there"></h1><a href="a.html">1</a>')
     assert list(dead_links(tmp_path)) == ['a.html: b.html#gone', 'a.html: c.png']
+
+
+def test_the_study_s_contrasts_are_those_of_its_record(tmp_path):
+    study = runpy.run_path(str(DOCS / 'study/contrasts.py'))
+    differences = study['read_differences'](DOCS / 'study/runs.csv')
+    assert study['table'](differences) in (DOCS / 'study.md').read_text()
+    study['draw'](differences, tmp_path / 'contrasts.png')
+    assert (tmp_path / 'contrasts.png').read_bytes().startswith(b'\x89PNG')

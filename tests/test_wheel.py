@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 BUILD = 'from setuptools import build_meta; import sys; build_meta.build_{}(sys.argv[1])'
 # Folders and files of the repository that the build reads.
 SOURCES = ('diffkd_mm', 'configs', 'tools', 'requirements', *(x.name for x in ROOT.glob('*.*')))
-MISSION = 'retinanet_r50_x101_diffkd'
+MAIN_CONFIG = 'retinanet_r50_x101_diffkd'
 
 
 def run(*command, folder, **env):
@@ -79,10 +79,10 @@ def test_it_asks_for_nothing_that_could_replace_what_is_there(installed):
     assert needs == {'torch', 'numpy', 'matplotlib'}  # no version, no OpenMMLab
 
 
-def test_a_step_of_the_mission_from_the_installed_package(installed, tmp_path):
+def test_a_step_of_the_main_config_from_the_installed_package(installed, tmp_path):
     """A config elsewhere inherits the package's; backbones are small, all else is as it is."""
-    mission = Config.fromfile(ROOT / 'configs' / f'{MISSION}.py').model.student
-    student = tiny.shrink(mission)
+    main = Config.fromfile(ROOT / 'configs' / f'{MAIN_CONFIG}.py').model.student
+    student = tiny.shrink(main)
     teacher = dict(model=student, default_scope='mmdet')
     Config(teacher).dump(tmp_path / 'teacher.py')
     torch.save(tiny.build(student).state_dict(), tmp_path / 'teacher.pth')
@@ -102,7 +102,10 @@ def test_a_step_of_the_mission_from_the_installed_package(installed, tmp_path):
         **dict.fromkeys(('test_cfg', 'test_dataloader', 'test_evaluator')),
         default_hooks=dict(logger=dict(interval=1)),
     )
-    lines = [f'_base_ = "diffkd_mm::{MISSION}.py"', *(f'{k} = {v!r}' for k, v in changes.items())]
+    lines = [
+        f'_base_ = "diffkd_mm::{MAIN_CONFIG}.py"',
+        *(f'{k} = {v!r}' for k, v in changes.items()),
+    ]
     (tmp_path / 'mine.py').write_text('\n'.join(lines))
     log = run('-m', 'diffkd_mm', 'train', 'mine.py', folder=tmp_path, PYTHONPATH=str(installed))
     assert re.search(r'Epoch\(train\) .*fpn\.loss_kd: \d.*reg\.loss_kd: \d', log), log[-2000:]

@@ -3,7 +3,7 @@
     python tools/gpu_check.py [--out work_dirs/gpu_check.md]
 
 It runs the tests marked ``cuda`` (``tests/test_cuda``) and the benchmarks. Nothing is downloaded:
-the images are digits and noise, the weights of the mission's networks random. The report is
+the images are digits and noise, the weights of the large networks random. The report is
 written anew after each part, so one that is cut short says as far as it came.
 """
 

@@ -1,8 +1,8 @@
 """Converts a checkpoint of a classifier to MMPretrain's names.
 
 It knows the networks of the CRD benchmark for CIFAR-100, ResNets of torchvision and timm,
-torchvision's MobileNetV2, and MobileNetV1 as one ``Sequential``; which one a file holds, it sees
-from the names and shapes. The result computes the same function and loads strictly into an
+torchvision's MobileNetV2, and MobileNetV1 of timm or as one ``Sequential``; which one a file holds,
+it sees from the names and shapes. The result computes the same function and loads strictly into an
 ``ImageClassifier`` with ``GlobalAveragePooling``, ``LinearClsHead`` and the backbone that is
 printed. timm's ``resnetaa50`` and ``resnetblur50`` have the names and shapes of ResNet-50, pass for
 it and compute something else: take no file of theirs. A teacher needs no conversion: distillation

@@ -77,7 +77,7 @@ class Trial(NamedTuple):
                 'balance=dict(ratio=10.0) in its point, which finds one'
                 if ratio > HEAVY
                 else f'{name} hardly counts beside the losses of the student{made_for}: raise it, '
-                'or try balance=dict(ratio=1.0) in its point'
+                'or try balance=dict(ratio=10.0) in its point'
             )
         return found
 

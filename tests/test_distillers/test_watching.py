@@ -66,7 +66,7 @@ class TestFalling:
             f'over its first {WINDOW} iterations',
             'when the losses of the student itself were ',
             'loss_weight',
-            'balance=dict(ratio=1.0)',
+            'balance=dict(ratio=10.0)',
             "standardize='channel'",
             'watch=False',
         ):
@@ -147,8 +147,14 @@ class TestOutweighing:
         assert train(hub, lines, **losses) == []
 
     def test_a_balance_has_a_ratio(self, hub, lines):
-        (line,) = train(hub, lines, options=dict(balance=dict(ratio=20)), **self.LOSSES)
+        (line,) = train(hub, lines, options=dict(balance=dict(ratio=1)), **self.LOSSES)
         assert 'Lower the ratio of its balance;' in line
+
+    def test_a_ratio_that_was_asked_for_is_passed_over(self, hub, lines):
+        assert train(hub, lines, options=dict(balance=dict(ratio=20)), **self.LOSSES) == []
+        hub.log_scalars.clear()
+        loss = dict(fpn__loss_kd=lambda i: 1000 * np.exp(-i / 2000))
+        assert len(train(hub, lines, options=dict(balance=dict(ratio=20)), **loss)) == 1
 
     def test_a_student_without_losses_means_it_so(self, hub, lines):
         assert train(hub, lines, loss_cls=0.0, loss_bbox=0.0, **self.LOSSES) == []

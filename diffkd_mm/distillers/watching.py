@@ -22,8 +22,8 @@ class LossWatch:
     Everything is read from MMEngine's message hub, which has a number for every iteration, those
     before a resumption included: nothing is computed for it, and no GPU waited for. Whether a loss
     falls is asked without the factors that change by themselves, those of ``schedule`` and
-    ``balance``; whether it outweighs the student's own, with them: tenfold, or where a balance has a
-    ratio above 1, ten times that ratio.
+    ``balance``; whether it outweighs the student's own, with them: tenfold, or where a balance has
+    a ratio above 1, ten times that ratio.
     """
 
     def __init__(self) -> None:
@@ -66,8 +66,8 @@ class LossWatch:
                 f'{last:.4g} over the last {window}, when the losses of the student itself were '
                 f"{students:.4g}. Is the teacher's checkpoint the right one? If so, raise its "
                 'loss_weight where it is small beside those losses, or have it found by '
-                "balance=dict(ratio=10.0), and set standardize='channel' in its connector where the "
-                "teacher's values are far from unit variance",
+                "balance=dict(ratio=10.0), and set standardize='channel' in its connector where "
+                "the teacher's values are far from unit variance",
             )
 
     def _look_if_it_outweighs(

@@ -12,6 +12,10 @@ from ..errors import DistillationError
 from ..options import PositiveFloat, PositiveInt
 from ..registry import MODELS
 
+# What a loss is multiplied by for its gradients, of which float16 would lose the small ones: the
+# first that overflows nothing.
+_SCALES = (2.0**16, 2.0**8, 1.0)
+
 
 @MODELS.register_module()
 class LossBalance(nn.Module):
@@ -79,7 +83,8 @@ class LossBalance(nn.Module):
         sizes = (own, loss_kd) if self.by == 'loss' else _gradient_norms(own, loss_kd, taps)
         sizes = torch.stack([size.detach().to(self.sums) for size in sizes])
         all_reduce(sizes, 'mean')
-        if sizes[1] > 0:  # else nothing was distilled, as where no region was sampled
+        # Else nothing was distilled, as where no region was sampled, or float16 had no room for it.
+        if sizes[1] > 0 and sizes.isfinite().all():
             self.sums += sizes
             self.measured += 1
             if self.measured == self.iters:
@@ -95,10 +100,7 @@ def _gradient_norms(own: Tensor, loss_kd: Tensor, taps: Sequence[Tensor]) -> tup
             "gradient reaches it. Set by='loss'."
         )
     try:
-        of_own, of_kd = (
-            torch.autograd.grad(loss, taps, retain_graph=True, allow_unused=True)
-            for loss in (own, loss_kd)
-        )
+        (of_own, own_scale), (of_kd, kd_scale) = (_gradients(loss, taps) for loss in (own, loss_kd))
     except RuntimeError as error:
         if 'checkpoint' not in str(error).lower():
             raise
@@ -113,7 +115,16 @@ def _gradient_norms(own: Tensor, loss_kd: Tensor, taps: Sequence[Tensor]) -> tup
             "balance has by='gradient', and the student's own losses do not depend on the tap. Set "
             "by='loss'."
         )
-    return _norm(of_own), _norm([x for x in of_kd if x is not None])
+    return _norm(of_own) / own_scale, _norm([x for x in of_kd if x is not None]) / kd_scale
+
+
+def _gradients(loss: Tensor, taps: Sequence[Tensor]) -> tuple[Sequence[Tensor | None], float]:
+    """Gradients of a multiple of a loss, None where it does not depend on a tap, and the factor."""
+    for scale in _SCALES:
+        found = torch.autograd.grad(scale * loss, taps, retain_graph=True, allow_unused=True)
+        if all(x.isfinite().all() for x in found if x is not None):
+            break
+    return found, scale
 
 
 def _norm(tensors: Sequence[Tensor]) -> Tensor:

@@ -75,6 +75,30 @@ class TestMeasuring:
         out['loss_kd'].backward()  # the graph is still there, and the factor a constant
         torch.testing.assert_close(taps[1].grad, torch.full((3,), 4.0 * 4))
 
+    @tiny.NEEDS_FLOAT16
+    @pytest.mark.parametrize('factor', [1e-5, 1.0, 1e4], ids=['small', 'usual', 'large'])
+    def test_float16_neither_loses_small_gradients_nor_counts_infinite_ones(self, factor):
+        conv, head = torch.nn.Conv2d(3, 4, 1), torch.nn.Conv2d(4, 2, 1)
+        image, target = torch.randn(2, 3, 64, 64), torch.randn(2, 4, 64, 64)
+
+        def measured(dtype):
+            with torch.autocast('cpu', torch.float16, enabled=dtype == torch.float16):
+                tap = conv(image)
+                own = factor * head(tap).float().square().mean()
+                loss_kd = factor * (tap.float() - target).square().mean()
+                balance = LossBalance(ratio=1, by='gradient')
+                balance(own, loss_kd, [tap])
+            return balance.sums
+
+        expected = measured(torch.float32)
+        torch.testing.assert_close(measured(torch.float16), expected, rtol=0.02, atol=0)
+
+    def test_infinite_gradients_do_not_count(self):
+        tap = torch.ones(2, dtype=torch.float16, requires_grad=True)
+        balance = LossBalance(ratio=1, by='gradient')
+        balance(1e6 * tap.float().sum(), tap.float().sum(), [tap])
+        assert balance.measured == 0 and balance.sums.tolist() == [0.0, 0.0]
+
     def test_refuses_gradients_where_there_are_none(self):
         tap, other = (torch.ones(3, requires_grad=True) for _ in range(2))
         balance = LossBalance(ratio=1, by='gradient')

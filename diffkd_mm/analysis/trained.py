@@ -79,7 +79,7 @@ def find_checkpoints(paths: Sequence[Path]) -> list[Path]:
 
 
 class Batches:
-    """The first batches of a split's data loader, in this process.
+    """The first batches of a split's data loader, in this process: each time the same images.
 
     A last, smaller batch is left out unless it is the first: a connector's batch statistics would
     be others.
@@ -100,6 +100,8 @@ class Batches:
             raise DistillationError(f'the config has no {split}_dataloader; name another split.')
         size = batch_size or loader.get('batch_size') or 1
         loader.update(batch_size=size, num_workers=0, persistent_workers=False)
+        if split == 'train':  # an endless sampler would go on where it was left, or not at all
+            loader.sampler = dict(type='DefaultSampler', shuffle=True, seed=0)
         self.loader = Runner.build_dataloader(loader)
         whole = max(len(self.loader.dataset) // size, 1)
         self.number = min(-(-images // size), whole, len(self.loader))

@@ -9,7 +9,7 @@ from .runs import FINISHED, Arm, Run
 from .scalars import is_last, last_step, read_scalars
 
 # Prefixes of MMDetection's metrics, which are fractions; those of the other packages are percent.
-FRACTIONS = ('coco/', 'lvis/', 'pascal_voc/', 'openimages/', 'crowd_human/')
+FRACTIONS = ('coco/', 'lvis/', 'pascal_voc/', 'openimages/', 'crowd_human/', 'cityscapes/')
 
 
 def percent(values: list[float], metric: str) -> list[float]:

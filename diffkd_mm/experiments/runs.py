@@ -2,7 +2,6 @@
 
 import argparse
 import fcntl
-import hashlib
 import itertools
 import json
 import math
@@ -18,10 +17,11 @@ from pathlib import Path
 from mmengine.config import Config, DictAction
 from mmengine.registry import MODELS, init_default_scope
 
-from diffkd_mm.configs import load_config, read_config
-from diffkd_mm.distillers.teachers import teacher_options
+from diffkd_mm.configs import read_config
 from diffkd_mm.errors import DistillationError
 from diffkd_mm.registry import MODELS as OUR_MODELS
+
+from .fingerprints import fingerprint
 
 FINISHED, STARTED, LOCK = 'finished.json', 'started.json', '.lock'
 
@@ -162,21 +162,6 @@ def resolve(config: Path, options: list[str], option: str = '--cfg-options') -> 
         DistillationError: If the file cannot be read, or an option does not fit it.
     """
     return read_config(str(config), 'compare.py', parse_options(options, option), option)
-
-
-def fingerprint(cfg: Config) -> str:
-    """Hash of what decides a run but its seed: the config, the teacher's, and loaded weights."""
-    digest = hashlib.sha256(cfg.pretty_text.encode())
-    model = cfg.get('model') or {}
-    teachers = teacher_options(model.get('teacher') or None).values()
-    teachers = [x for x in teachers if isinstance(x, dict)]
-    for teacher in teachers:
-        if 'config' in teacher:
-            digest.update(load_config(teacher['config']).pretty_text.encode())
-    for checkpoint in (*(x.get('checkpoint') for x in teachers), cfg.get('load_from')):
-        if checkpoint and Path(checkpoint).is_file():
-            digest.update(hashlib.sha256(Path(checkpoint).read_bytes()).digest())
-    return digest.hexdigest()
 
 
 def student_parameters(cfg: Config) -> float:

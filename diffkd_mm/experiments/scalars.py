@@ -27,7 +27,8 @@ def parse_lines(lines: Iterable[str | bytes]) -> Iterator[dict]:
 
 def is_of_teacher(entry: dict) -> bool:
     """Whether an entry is what TeacherMetricHook logs, and not of the student."""
-    return any(key.startswith(('teacher/', 'teacher.')) for key in entry)
+    # A point may be called teacher, whose losses are those of an iteration.
+    return 'loss' not in entry and any(key.startswith(('teacher/', 'teacher.')) for key in entry)
 
 
 def read_scalars(folder: Path) -> list[dict]:

@@ -135,7 +135,8 @@ def _fgd(student: Survey, teacher: Survey, channels: list[int]) -> Terms:
         weights = dict(foreground_weight=5e-5, background_weight=2.5e-5)
         weights.update(attention_weight=5e-5, global_weight=5e-7)
         return Terms(loss | weights, "weights of its authors' two-stage detectors", None, 32)
-    if hasattr(head, 'bbox_coder') and getattr(head, 'num_base_priors', 1) > 1:
+    # Where boxes are predicted from points there are none; GFL and ATSS have one in every cell.
+    if hasattr(getattr(head, 'prior_generator', None), 'base_anchors'):
         return Terms(
             loss | dict(attention_weight=5e-4), "weights of its authors' detectors with anchors"
         )

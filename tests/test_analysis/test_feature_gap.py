@@ -159,6 +159,15 @@ def test_a_smaller_last_batch_is_left_out(work_dir):
     ]
 
 
+@pytest.mark.parametrize('sampler', ['InfiniteSampler', 'DefaultSampler'])
+def test_each_checkpoint_sees_the_same_images(work_dir, sampler):
+    cfg = tiny.training(work_dir.parent, 'none')  # four images
+    cfg.train_dataloader.sampler = dict(type=sampler, shuffle=True)
+    data = Batches(cfg, 'train', 2, batch_size=1)
+    first, second = ([x['data_samples'][0].img_id for x in data] for _ in range(2))
+    assert len(first) == 2 and first == second
+
+
 def test_work_dirs_are_read_in_the_order_of_the_training(tmp_path):
     for name in ('iter_1000.pth', 'iter_50.pth', 'iter_200.pth', 'best_iter_50.pth'):
         (tmp_path / name).touch()

@@ -18,7 +18,7 @@ from mmengine.runner import Runner
 from diffkd_mm.distillers import distiller as distiller_file
 from diffkd_mm.distillers import teacher_speed
 from diffkd_mm.errors import DistillationError
-from diffkd_mm.experiments.runs import fingerprint
+from diffkd_mm.experiments.fingerprints import fingerprint
 
 ROOT = Path(__file__).parents[2]
 CAFFE = dict(mean=[103.5, 116.3, 123.7], std=[1.0, 1.0, 1.0], bgr_to_rgb=False)

@@ -85,6 +85,15 @@ def test_a_weight_of_other_families_says_so(surveyed):
     assert other == f'{known}, none of this family: watch its size'
 
 
+@pytest.mark.parametrize(
+    ('name', 'weight'), [('retinanet', 5e-4), ('gfl', 5e-4), ('fcos', 8e-4), ('faster', 5e-5)]
+)
+def test_weights_of_fgd_are_those_of_its_authors(surveyed, name, weight):
+    """GFL has anchors, a single one in every cell."""
+    points = recommend_for(surveyed(name), surveyed(name), 'fgd').points
+    assert points['fpn'].config['loss']['attention_weight'] == weight
+
+
 PAIRS = DETECTORS + SEGMENTORS + CLASSIFIERS
 
 

@@ -14,6 +14,7 @@ from mmengine.config import Config
 
 from diffkd_mm.errors import DistillationError
 from diffkd_mm.experiments import results, runs, scalars
+from diffkd_mm.experiments.fingerprints import fingerprint
 
 ROOT = Path(__file__).parents[2]
 TOOLS = str(ROOT / 'tools')
@@ -131,8 +132,19 @@ def test_a_new_teacher_starts_anew(tmp_path):
     for weights in (None, b'first', b'second'):
         if weights:
             checkpoint.write_bytes(weights)
-        prints.add(runs.fingerprint(cfg))
+        prints.add(fingerprint(cfg))
     assert len(prints) == 3
+
+
+def test_other_weights_of_a_backbone_start_anew(tmp_path):
+    weights = tmp_path / 'backbone.pth'
+    init_cfg = dict(type='Pretrained', checkpoint=str(weights))
+    cfg = Config(dict(model=dict(student=dict(backbone=dict(init_cfg=[init_cfg])))))
+    prints = set()
+    for content in (b'first', b'second'):
+        weights.write_bytes(content)
+        prints.add(fingerprint(cfg))
+    assert len(prints) == 2
 
 
 @pytest.mark.parametrize('jobs', ['1', '2'])
@@ -182,6 +194,13 @@ def test_resumed_parts_are_not_counted_twice(tmp_path):
     assert {e['step']: e[METRIC] for e in entries if METRIC in e} == {3: 0.2, 4: 0.2}
 
 
+def test_a_point_may_be_called_teacher():
+    trained = {'loss': 1.0, 'teacher.loss_kd': 0.5, 'time': 0.1, 'step': 10}
+    validated = [{f'{name}/{METRIC}': 0.4, 'step': 0} for name in ('teacher', 'teacher.large')]
+    lines = map(json.dumps, [*validated, trained])
+    assert list(scalars.parse_lines(lines)) == [trained]
+
+
 def test_validations_that_are_not_dated_are_placed_by_iteration(tmp_path):
     folder = tmp_path / 'part/vis_data'
     folder.mkdir(parents=True)
@@ -224,6 +243,7 @@ def test_interrupting_ends_the_training_too(tmp_path, number):
 def test_only_metrics_of_mmdetection_are_fractions():
     assert results.percent([0.5], 'coco/bbox_mAP') == [50.0]
     assert results.percent([0.5], 'pascal_voc/mAP') == [50.0]
+    assert results.percent([0.5], 'cityscapes/mAP') == [50.0]
     assert results.percent([77.8], 'mIoU') == [77.8]
     assert results.percent([93.2], 'accuracy/top1') == [93.2]
 

@@ -122,6 +122,15 @@ def _cwd(student: Survey, teacher: Survey, channels: list[int]) -> Terms:
     )
 
 
+# Where the authors' config for a family differs from those for the others without anchors.
+_FGD_BY_FAMILY = dict(
+    FCOS=dict(tau=0.8),
+    YOLOX=dict(
+        foreground_weight=2e-3, background_weight=1e-3, attention_weight=1e-3, global_weight=1e-5
+    ),
+)
+
+
 def _fgd(student: Survey, teacher: Survey, channels: list[int]) -> Terms:
     if student.task != 'detection':
         raise DistillationError('fgd needs boxes: it is for detectors')
@@ -142,6 +151,7 @@ def _fgd(student: Survey, teacher: Survey, channels: list[int]) -> Terms:
         )
     weights = dict(foreground_weight=1.6e-3, background_weight=8e-4)
     weights.update(attention_weight=8e-4, global_weight=8e-6)
+    weights.update(_FGD_BY_FAMILY.get(type(student.model).__name__, {}))
     return Terms(loss | weights, "weights of its authors' detectors without anchors")
 
 

@@ -86,12 +86,18 @@ def test_a_weight_of_other_families_says_so(surveyed):
 
 
 @pytest.mark.parametrize(
-    ('name', 'weight'), [('retinanet', 5e-4), ('gfl', 5e-4), ('fcos', 8e-4), ('faster', 5e-5)]
+    ('name', 'expected'),
+    [
+        ('gfl', dict(foreground_weight=None, attention_weight=5e-4, tau=None)),  # an anchor a cell
+        ('fcos', dict(foreground_weight=1.6e-3, attention_weight=8e-4, tau=0.8)),
+        ('yolox', dict(foreground_weight=2e-3, attention_weight=1e-3, tau=None)),
+        ('reppoints', dict(foreground_weight=1.6e-3, attention_weight=8e-4, tau=None)),
+        ('faster', dict(foreground_weight=5e-5, attention_weight=5e-5, tau=None)),
+    ],
 )
-def test_weights_of_fgd_are_those_of_its_authors(surveyed, name, weight):
-    """GFL has anchors, a single one in every cell."""
-    points = recommend_for(surveyed(name), surveyed(name), 'fgd').points
-    assert points['fpn'].config['loss']['attention_weight'] == weight
+def test_weights_of_fgd_are_those_of_its_authors(surveyed, name, expected):
+    loss = recommend_for(surveyed(name), surveyed(name), 'fgd').points['fpn'].config['loss']
+    assert {key: loss.get(key) for key in expected} == expected
 
 
 PAIRS = DETECTORS + SEGMENTORS + CLASSIFIERS

@@ -1,7 +1,8 @@
 """DiffKD knowledge distillation for OpenMMLab: registered connectors, losses and a distiller.
 
-``import diffkd_mm`` registers everything (the networks of :mod:`diffkd_mm.models` when one is asked
-for), so a config needs nothing but ``custom_imports = dict(imports=['diffkd_mm'])``.
+``import diffkd_mm`` registers everything (the networks of :mod:`diffkd_mm.models`, and what needs
+MMDetection, when it is asked for), so a config needs nothing but
+``custom_imports = dict(imports=['diffkd_mm'])``.
 """
 
 __version__ = '0.1.0'

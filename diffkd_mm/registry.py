@@ -1,5 +1,6 @@
 """Child registries of MMEngine's, scope ``diffkd_mm``."""
 
+from collections.abc import Sequence
 from importlib import import_module
 
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
@@ -14,15 +15,25 @@ from mmengine.registry import Registry
 SCOPE = 'diffkd_mm'
 
 
-class ModelRegistry(Registry):
-    """Imports our networks, and with them MMSegmentation and MMPretrain, when one is asked for."""
+class LateRegistry(Registry):
+    """Imports what needs MMDetection, MMSegmentation or MMPretrain when it is asked for.
+
+    So each of the three is needed only by those who use its models.
+
+    Args:
+        late (Sequence[str]): Modules of this package that are imported late.
+    """
+
+    def __init__(self, *args, late: Sequence[str], **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.late = late
 
     def get(self, key: str) -> type | None:
         known = {**self.module_dict, **self.parent.module_dict}
         if '.' not in key and key not in known:
-            for task in ('segmentation', 'classification'):
+            for module in self.late:
                 try:
-                    import_module(f'{SCOPE}.models.{task}')
+                    import_module(f'{SCOPE}.{module}')
                 except (ImportError, AssertionError):
                     # Its package is missing, or not made for the installed MMCV. A config that
                     # needs the package shows the reason when it inherits from it.
@@ -30,8 +41,20 @@ class ModelRegistry(Registry):
         return super().get(key)
 
 
-MODELS = ModelRegistry('model', parent=MMENGINE_MODELS, scope=SCOPE, locations=['diffkd_mm'])
-DATASETS = Registry('dataset', parent=MMENGINE_DATASETS, scope=SCOPE, locations=['diffkd_mm'])
+MODELS = LateRegistry(
+    'model',
+    parent=MMENGINE_MODELS,
+    scope=SCOPE,
+    locations=['diffkd_mm'],
+    late=['models.segmentation', 'models.classification'],
+)
+DATASETS = LateRegistry(
+    'dataset',
+    parent=MMENGINE_DATASETS,
+    scope=SCOPE,
+    locations=['diffkd_mm'],
+    late=['datasets.digits'],
+)
 HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope=SCOPE, locations=['diffkd_mm'])
 METRICS = Registry('metric', parent=MMENGINE_METRICS, scope=SCOPE, locations=['diffkd_mm'])
 OPTIMIZERS = Registry('optimizer', parent=MMENGINE_OPTIMIZERS, scope=SCOPE, locations=['diffkd_mm'])

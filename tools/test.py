@@ -92,11 +92,11 @@ def use_tta(cfg: Config) -> None:
 
 def dump_predictions(runner: Runner, cfg: Config, out: str) -> None:
     """Adds a metric that writes all predictions to a file."""
-    from mmdet.evaluation import DumpDetResults
-    from mmengine.evaluator import DumpResults
-
-    dump = DumpDetResults if cfg.get('default_scope') == 'mmdet' else DumpResults
-    runner.test_evaluator.metrics.append(dump(out_file_path=out))
+    if cfg.get('default_scope') == 'mmdet':
+        from mmdet.evaluation import DumpDetResults as Dump
+    else:
+        from mmengine.evaluator import DumpResults as Dump
+    runner.test_evaluator.metrics.append(Dump(out_file_path=out))
 
 
 def main() -> None:

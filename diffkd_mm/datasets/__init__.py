@@ -1,9 +1,9 @@
 """Data sets that come with the project, and one that holds the images of another in memory.
 
-``folders`` needs MMPretrain, so configs that use it import it themselves.
+``digits`` needs MMDetection, so the registry imports it when it is first asked for. ``folders``
+needs MMPretrain; configs that use it import it themselves.
 """
 
-from .digits import DigitsDataset, make_digits
 from .in_memory import InMemoryDataset
 
-__all__ = ['DigitsDataset', 'InMemoryDataset', 'make_digits']
+__all__ = ['InMemoryDataset']

@@ -183,13 +183,13 @@ import diffkd_mm
 from mmengine.registry import MODELS
 assert MODELS.get('diffkd_mm.Distiller')
 assert diffkd_mm.registry.MODELS.get('MSELoss') and diffkd_mm.registry.MODELS.get('BN')
-print('mmseg' in sys.modules, 'mmpretrain' in sys.modules)
+print(*(name in sys.modules for name in ('mmdet', 'mmseg', 'mmpretrain')))
 MODELS.get('diffkd_mm.DeepLabV3Head')
 print('mmseg' in sys.modules)
 """
     # The packages print lines of their own while they are imported.
     printed = run(code)
-    assert 'False False' in printed and printed.split()[-1] == 'True'
+    assert 'False False False' in printed and printed.split()[-1] == 'True'
 
 
 def test_detection_does_without_mmsegmentation():
@@ -200,5 +200,18 @@ import diffkd_mm
 from mmengine.registry import MODELS
 MODELS.get('diffkd_mm.Distiller')
 assert MODELS.get('diffkd_mm.DeepLabV3Head') is None
+"""
+    run(code)
+
+
+def test_others_do_without_mmdetection():
+    code = """
+import sys
+sys.modules['mmdet'] = None
+import diffkd_mm
+from mmengine.registry import DATASETS, MODELS
+assert MODELS.get('diffkd_mm.Distiller') and DATASETS.get('diffkd_mm.InMemoryDataset')
+assert MODELS.get('diffkd_mm.MobileNetV1')
+assert DATASETS.get('diffkd_mm.DigitsDataset') is None
 """
     run(code)

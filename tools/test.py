@@ -102,7 +102,8 @@ def dump_predictions(runner: Runner, cfg: Config, out: str) -> None:
 def main() -> None:
     args = parse_args()
     cfg = launch_config(args)
-    cfg.load_from = args.checkpoint
+    # The copy of a config in a work dir says so after a training with --resume.
+    cfg.load_from, cfg.resume = args.checkpoint, False
     if args.split == 'val':
         use_validation_split(cfg)
     leave_out_teacher(cfg)

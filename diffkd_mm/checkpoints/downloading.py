@@ -4,11 +4,13 @@ import hashlib
 import http.client
 import os
 import re
+import shutil
 import time
 import urllib.error
 import urllib.request
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 import torch
 from mmengine.dist import barrier
@@ -62,13 +64,14 @@ def _fetch(url: str, path: Path) -> None:
         print_log(f'{str(path)!r} is {problem}: downloaded anew', logger='current')
         path.unlink()
     shared = path.with_name(PurePosixPath(urlsplit(url).path).name)
-    if shared.is_file() and (digits := hash_in_name(url)):  # torch.hub's, of the same cache
-        if sha256(shared).startswith(digits):
-            os.link(shared, path)
-            return
-    print_log(f'Downloading {url}', logger='current')
-    partial = path.with_name(f'{path.name}.{os.getpid()}.partial')
+    # Nodes that share the cache may have processes of one number.
+    partial = path.with_name(f'{path.name}.{uuid4().hex}.partial')
     try:
+        if shared.is_file() and (digits := hash_in_name(url)):  # torch.hub's, of the same cache
+            if sha256(shared).startswith(digits):
+                _link(shared, path, partial)
+                return
+        print_log(f'Downloading {url}', logger='current')
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 _fetch_once(url, partial)
@@ -84,6 +87,15 @@ def _fetch(url: str, path: Path) -> None:
                 raise DistillationError(_failed(url, error)) from error
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _link(source: Path, path: Path, partial: Path) -> None:
+    """Makes a file known by another path; copies it where there are no links, or one by now."""
+    try:
+        os.link(source, path)
+    except OSError:
+        shutil.copyfile(source, partial)
+        partial.replace(path)
 
 
 def _failed(url: str, reason: object) -> str:

@@ -64,13 +64,18 @@ def _unscoped(cfg: dict) -> dict:
     return {key: value for key, value in cfg.items() if key != '_scope_'}
 
 
+def is_semi_supervised(model: nn.Module) -> bool:
+    """Whether a model holds a student and a teacher of its own."""
+    return {'student', 'teacher'} <= {name for name, _ in model.named_children()}
+
+
 def refuse_semi_supervised(model: nn.Module, side: str) -> None:
     """A student or teacher is no model that holds a student and a teacher of its own.
 
     Raises:
         DistillationError: Says what to give instead.
     """
-    if {'student', 'teacher'} <= {name for name, _ in model.named_children()}:
+    if is_semi_supervised(model):
         kind = type(model).__name__
         advice = {
             'student': f"Put the distiller inside: {kind} with detector=dict(type='diffkd_mm."

@@ -28,6 +28,7 @@ from ..checkpoints.storage import (
     latest_checkpoint,
 )
 from ..distillers import Distiller
+from ..distillers.student_model import is_semi_supervised
 from ..errors import DistillationError
 from ..registry import HOOKS
 from .generators import BatchSeeds, generator_states, restore_generators
@@ -82,7 +83,15 @@ class CheckpointHook(_CheckpointHook):
         runner._resume = found[0] is not None
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Keeps what :meth:`before_train_epoch` restores."""
+        """Keeps what :meth:`before_train_epoch` restores, and leaves out what would be misread.
+
+        A semi-supervised detector takes a plain detector's file for both of its own, unless a name
+        has "student" or "teacher" in it, as those of connectors may.
+        """
+        if is_semi_supervised(unwrapped(runner)):
+            weights = checkpoint.get('state_dict', checkpoint)
+            for name in [x for x in weights if x.startswith('distillation.')]:
+                del weights[name]
         if runner._resume:
             self._resumed = {key: checkpoint.get(key) for key in ('randomness', 'gradients')}
 
@@ -127,12 +136,14 @@ class CheckpointHook(_CheckpointHook):
         if isinstance(init_fn, BatchSeeds):
             init_fn = init_fn.init_fn
         first, length = runner.iter, len(loader)
-        if isinstance(runner.train_loop, IterBasedTrainLoop):
+        by_iterations = isinstance(runner.train_loop, IterBasedTrainLoop)
+        if by_iterations:
             endless = hasattr(_sampler(loader), 'skip')
             length = None if endless else length
             # Other samplers than MMEngine's endless one are run from the start when resumed.
             first = first if endless and loader.batch_size is not None else 0
-        loader.worker_init_fn = BatchSeeds(init_fn, [runner.seed, get_rank()], first, length)
+        seed = [runner.seed, get_rank()]
+        loader.worker_init_fn = BatchSeeds(init_fn, seed, first, length, by_iterations)
 
     def _restore(
         self, runner: Runner, loader: DataLoader, randomness: dict | None, gradients: dict | None
@@ -246,12 +257,21 @@ def _accumulated_gradients(runner: Runner) -> dict[str, Tensor]:
     wrapper = runner.optim_wrapper
     if not isinstance(wrapper, OptimWrapper) or wrapper.should_update():
         return {}
-    gradients = {n: p.grad for n, p in unwrapped(runner).named_parameters() if p.grad is not None}
-    if get_world_size() > 1:
-        for gradient in gradients.values():
-            dist.all_reduce(gradient)
-            gradient /= get_world_size()
-    return {name: gradient.cpu() for name, gradient in gradients.items()}
+    parameters = dict(unwrapped(runner).named_parameters())
+    mine = {name for name, parameter in parameters.items() if parameter.grad is not None}
+    # Another rank may have used what this one did not.
+    used = set().union(*all_gather_object(mine))
+    gradients = {}
+    for name, parameter in parameters.items():
+        if name not in used:
+            continue
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+        if get_world_size() > 1:
+            dist.all_reduce(parameter.grad)
+            parameter.grad /= get_world_size()
+        gradients[name] = parameter.grad.cpu()
+    return gradients
 
 
 def _not_finite(checkpoint: dict, parameters: set[str]) -> Iterator[str]:

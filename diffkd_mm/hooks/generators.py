@@ -51,6 +51,9 @@ class BatchSeeds:
         first (int): Place in the training of the first batch that is loaded now.
         epoch_length (int, optional): Batches per epoch, which all begin with the first worker.
             Defaults to None: batches come without end.
+        several_passes (bool): Whether new workers may begin at ``first`` once more, as where a
+            training by iterations comes to the end of its data. What they draw then differs by the
+            number that PyTorch's loader draws for each set of workers. Defaults to False.
     """
 
     def __init__(
@@ -59,11 +62,13 @@ class BatchSeeds:
         seed: Sequence[int],
         first: int,
         epoch_length: int | None = None,
+        several_passes: bool = False,
     ) -> None:
         self.init_fn = init_fn
         self.seed = list(seed)
         self.first = first
         self.epoch_length = epoch_length
+        self.several_passes = several_passes
 
     def __call__(self, worker_id: int) -> None:
         if self.init_fn is not None:
@@ -72,9 +77,12 @@ class BatchSeeds:
         dataset = worker.dataset
         batch_of = getattr(dataset, '__getitems__', None)
         places = self.places(worker.id, worker.num_workers)
+        seed = list(self.seed)
+        if self.several_passes and self.epoch_length is not None:
+            seed.append(worker.seed - worker.id)
 
         def seeded_batch(indices: Sequence[int]) -> list:
-            seed_generators([*self.seed, next(places)])
+            seed_generators([*seed, next(places)])
             return batch_of(indices) if batch_of else [dataset[i] for i in indices]
 
         dataset.__getitems__ = seeded_batch  # which PyTorch asks for a batch

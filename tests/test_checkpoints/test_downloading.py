@@ -1,10 +1,13 @@
 """Downloads from a server of this machine that does not always behave."""
 
 import hashlib
+import os
 import threading
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import patience
 import pytest
@@ -12,6 +15,7 @@ import torch
 
 from diffkd_mm.checkpoints import downloading
 from diffkd_mm.checkpoints.downloading import hash_in_name
+from diffkd_mm.checkpoints.file_kinds import what_else
 from diffkd_mm.checkpoints.reading import read_checkpoint_file
 from diffkd_mm.errors import DistillationError
 
@@ -205,7 +209,24 @@ def test_what_an_earlier_download_left_is_replaced(server, cache, content):
     assert server.requests == 2
 
 
-def test_a_file_of_torch_hub_is_used(server, cache):
+def test_nodes_that_share_the_cache_and_the_number_of_their_process(server, cache, monkeypatch):
+    """Threads have one as well; each waits until the other has its bytes."""
+    both = threading.Barrier(2)
+
+    def what_else_of_both(path: Path) -> str | None:
+        both.wait(patience.SECONDS)
+        return what_else(path)
+
+    monkeypatch.setattr(downloading, 'what_else', what_else_of_both)
+    with ThreadPoolExecutor(2) as nodes:
+        paths = list(nodes.map(downloading.download, [server.url()] * 2))
+    assert server.requests == 2 and list(cache.iterdir()) == paths[:1] == paths[1:]
+
+
+@pytest.mark.parametrize('links', [True, False])
+def test_a_file_of_torch_hub_is_used(server, cache, monkeypatch, links):
+    if not links:
+        monkeypatch.setattr(os, 'link', MagicMock(side_effect=PermissionError))
     digits = hashlib.sha256(server.content).hexdigest()[:8]
     cache.mkdir(parents=True)
     (cache / f'r34-{digits}.pth').write_bytes(server.content)

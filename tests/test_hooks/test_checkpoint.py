@@ -200,3 +200,28 @@ def test_its_states_are_read_with_weights_only(tmp_path):
     torch.save(checkpoint['randomness'], tmp_path / 'states.pth')
     states = torch.load(tmp_path / 'states.pth', weights_only=True)
     assert toy.differences(states, checkpoint['randomness']) == []
+
+
+@HOOKS.register_module()
+class NoteInputsHook(Hook):
+    """Keeps what the model is trained on."""
+
+    def before_train(self, runner) -> None:
+        self.inputs = []
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
+        self.inputs.append(data_batch['inputs'])
+
+
+def test_no_pass_over_the_data_repeats_what_the_workers_drew(tmp_path, monkeypatch):
+    """Where a training by iterations comes to the end of its data and starts new workers."""
+    monkeypatch.setattr('mmengine.runner.loops.time.sleep', lambda seconds: None)
+    cfg = toy.config(tmp_path, epochs=2, by_iterations=True, workers=1)
+    cfg.train_dataloader.update(persistent_workers=False)
+    cfg.train_dataloader.sampler = dict(type='DefaultSampler', shuffle=False)
+    cfg.custom_hooks = [dict(type='NoteInputsHook')]
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    (note,) = (x for x in runner.hooks if isinstance(x, NoteInputsHook))
+    first, second = torch.cat(note.inputs).chunk(2)
+    assert not torch.isin(first, second).any()

@@ -87,6 +87,20 @@ def test_batches_depend_on_their_place_alone(expected, first_epoch, workers, per
         assert torch.equal(ours, theirs)
 
 
+def test_workers_of_another_pass_draw_other_numbers():
+    """As in a training by iterations at the end of its data; the same when it is resumed."""
+
+    def passes(workers: int) -> list:
+        loader = DataLoader(Noise(), batch_size=2, num_workers=workers)
+        loader.generator = torch.Generator().manual_seed(7)
+        loader.worker_init_fn = BatchSeeds(None, [7, 0], 0, len(loader), several_passes=True)
+        return [torch.cat(list(loader)) for _ in range(2)]
+
+    first, second = passes(1)
+    assert not torch.isin(first[:, 1:], second[:, 1:]).any()
+    assert all(map(torch.equal, passes(2), (first, second)))
+
+
 def test_places_of_an_endless_stream():
     seeds = BatchSeeds(None, [0], first=10)
     places = [seeds.places(worker, 3) for worker in range(3)]

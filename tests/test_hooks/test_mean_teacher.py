@@ -10,6 +10,7 @@ import torch
 from mmdet.engine.hooks import MeanTeacherHook
 
 from diffkd_mm.errors import DistillationError
+from diffkd_mm.hooks import CheckpointHook
 
 
 def semi_supervised(detector):
@@ -72,6 +73,28 @@ def test_a_detectors_checkpoint_starts_both(model):
     for name in ('student', 'teacher'):
         loaded = getattr(model, name).state_dict()
         assert all(torch.equal(loaded[key], value) for key, value in weights.items())
+
+
+def test_a_distillations_checkpoint_starts_both(model, teacher_checkpoint):
+    """Names of its connectors, such as student_projection, are not taken for the detectors'."""
+    distiller = tiny.build(tiny.distiller(teacher_checkpoint, points=dict(fpn=tiny.FPN_POINT)))
+    checkpoint = dict(state_dict=distiller.state_dict())
+    assert any('.student_projection.' in name for name in checkpoint['state_dict'])
+    hook = CheckpointHook()
+    hook.after_load_checkpoint(SimpleNamespace(model=model, _resume=False), checkpoint)
+    model.load_state_dict(checkpoint['state_dict'], strict=False)
+    weight = distiller.student.backbone.conv1.weight
+    for name in ('student', 'teacher'):
+        assert torch.equal(getattr(model, name).backbone.conv1.weight, weight)
+
+
+def test_a_distiller_keeps_the_connectors_of_its_checkpoint(teacher_checkpoint):
+    distiller = tiny.build(tiny.distiller(teacher_checkpoint, points=dict(fpn=tiny.FPN_POINT)))
+    checkpoint = dict(state_dict=distiller.state_dict())
+    names = set(checkpoint['state_dict'])
+    runner = SimpleNamespace(model=distiller, _resume=False)
+    CheckpointHook().after_load_checkpoint(runner, checkpoint)
+    assert set(checkpoint['state_dict']) == names
 
 
 @pytest.mark.parametrize('skip_buffer', [True, False])

@@ -1,9 +1,15 @@
 """Two processes equal one, and resume as exactly."""
 
+from types import SimpleNamespace
+
 import tiny
 import torch
 import toy
+from mmengine.dist import get_rank
+from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
+
+from diffkd_mm.hooks.checkpoint import _accumulated_gradients
 
 FITNET = dict(
     student='neck',
@@ -69,3 +75,22 @@ def test_resumed_by_as_many_processes(tmp_path):
     states = whole['randomness']['generators']
     assert len(states) == 2 and not torch.equal(states[0]['torch'], states[1]['torch'])
     assert toy.differences(toy.training_state(whole), toy.training_state(resumed)) == []
+
+
+def save_what_each_used(folder) -> None:
+    """Saves gradients between two steps, of which either rank has its own parameter's alone."""
+    rank = get_rank()
+    model = torch.nn.ModuleList(torch.nn.Linear(1, 1, bias=False) for _ in range(2))
+    wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), lr=1), accumulative_counts=2)
+    wrapper.initialize_count_status(model, 0, 4)
+    wrapper.update_params(4 * (rank + 1) * model[rank].weight.sum())
+    runner = SimpleNamespace(model=model, optim_wrapper=wrapper)
+    torch.save(_accumulated_gradients(runner), folder / str(rank))
+
+
+def test_gradients_that_wait_are_averaged_by_name(tmp_path):
+    """Also those of layers that the batch of one rank had no use for."""
+    toy.in_two_processes(tmp_path, save_what_each_used, tmp_path)
+    for rank in range(2):
+        gradients = torch.load(tmp_path / str(rank))
+        assert {k: x.item() for k, x in gradients.items()} == {'0.weight': 1.0, '1.weight': 2.0}

@@ -76,6 +76,7 @@ class TestTraining:
         config, work_dir = trained
         cfg = Config.fromfile(config)
         cfg.model.teacher.checkpoint = str(tmp_path / 'gone.pth')
+        cfg.resume = True  # as in the work dir of a training that was resumed
         python(
             TOOLS / 'test.py',
             dump(cfg, tmp_path / 'config.py'),

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from mmengine.logging import print_log
-from mmengine.model import BaseModel
+from mmengine.model import BaseModel, BaseModule
 from torch import Tensor, nn
 
 from ..errors import DistillationError
@@ -143,12 +143,15 @@ class Distiller(StudentNames, BaseModel):
         return [name for name in self._taught[teacher] if name not in self.distillation]
 
     def init_weights(self) -> None:
-        """Initialises the student as its config says, then builds and loads the teacher.
+        """Initialises student and points as their configs say, then builds and loads the teachers.
 
         Raises:
             DistillationError: If teacher, checkpoint and points do not fit together.
         """
         super().init_weights()
+        for module in self.distillation.modules():  # which points do not hand on to their parts
+            if isinstance(module, BaseModule) and not module.is_init:
+                module.init_weights()
         # The averaged copy in a semi-supervised detector is frozen and needs none.
         if any(parameter.requires_grad for parameter in self.student.parameters()):
             self.build_teacher()

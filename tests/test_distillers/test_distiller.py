@@ -4,7 +4,7 @@ import pytest
 import tiny
 import torch
 from mmengine.logging import MMLogger
-from mmengine.model import ExponentialMovingAverage
+from mmengine.model import BaseModule, ExponentialMovingAverage
 from mmengine.optim import OptimWrapper, build_optim_wrapper
 from mmengine.runner.checkpoint import load_state_dict
 from torch import nn
@@ -22,6 +22,18 @@ def distiller(teacher_checkpoint):
     model = tiny.build(tiny.distiller(teacher_checkpoint))
     model.init_weights()
     return model.train()
+
+
+@MODELS.register_module()
+class ScaledLoss(BaseModule):
+    """Learns a factor, which starts as an ``init_cfg`` says."""
+
+    def __init__(self, init_cfg: dict | None = None) -> None:
+        super().__init__(init_cfg)
+        self.scale = nn.Linear(1, 1, bias=False)
+
+    def forward(self, prediction, target):
+        return self.scale((prediction - target).square().mean()[None])
 
 
 def train_step(model, data=None):
@@ -351,6 +363,14 @@ class TestStockFeatures:
         assert '\nbackbone.conv1.weight - ' in caplog.text
         assert 'bbox_head.retina_cls.bias - ' in caplog.text
         assert 'distillation.' not in caplog.text and 'student.' not in caplog.text
+
+    def test_init_cfg_of_a_loss_of_ones_own_counts(self):
+        loss = dict(type='ScaledLoss', init_cfg=dict(type='Constant', val=3.0, layer='Linear'))
+        point = dict(student='backbone', teacher='backbone', loss=loss)
+        args = tiny.retinanet(), tiny.retinanet(), dict(p=point)
+        model = tiny.build_distiller(*args)
+        model.init_weights()
+        assert model.distillation.p.loss.scale.weight.item() == 3.0
 
     def test_teacher_is_in_no_parameter_list_but_moves(self, distiller):
         teacher = {id(p) for p in distiller.teacher.model.parameters()}

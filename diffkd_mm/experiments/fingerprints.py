@@ -13,18 +13,15 @@ from diffkd_mm.distillers.teachers import teacher_options
 def fingerprint(cfg: Config) -> str:
     """Hash of what decides a run but its seed: the config, the teacher's, and loaded weights.
 
-    Weights are those of teachers, ``load_from`` and every ``checkpoint``, such as a backbone's in
-    its ``init_cfg``, as far as they are local files.
+    Weights are those of every ``checkpoint``, such as a teacher's or a backbone's in its
+    ``init_cfg``, and ``load_from``, as far as they are local files.
     """
     digest = hashlib.sha256(cfg.pretty_text.encode())
     model = cfg.get('model') or {}
-    teachers = teacher_options(model.get('teacher') or None).values()
-    teachers = [x for x in teachers if isinstance(x, dict)]
-    for teacher in teachers:
-        if 'config' in teacher:
+    for teacher in teacher_options(model.get('teacher') or None).values():
+        if isinstance(teacher, dict) and 'config' in teacher:
             digest.update(load_config(teacher['config']).pretty_text.encode())
-    named = [*(x.get('checkpoint') for x in teachers), cfg.get('load_from')]
-    for checkpoint in dict.fromkeys([*named, *named_checkpoints(cfg.to_dict())]):
+    for checkpoint in dict.fromkeys([*named_checkpoints(cfg.to_dict()), cfg.get('load_from')]):
         if checkpoint and Path(checkpoint).is_file():
             digest.update(hashlib.sha256(Path(checkpoint).read_bytes()).digest())
     return digest.hexdigest()

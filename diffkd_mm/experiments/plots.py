@@ -50,7 +50,7 @@ def plot_intervals(
     figure = Figure(figsize=(7, 1 + 0.45 * sum(heights)), layout='constrained')
     axes = figure.subplots(len(panels), squeeze=False, gridspec_kw=dict(height_ratios=heights))
     for axis, (values, label) in zip(axes[:, 0], panels):
-        _draw_rows(axis, values)
+        draw_rows(axis, values)
         axis.set_xlabel(label)
     if paired:
         axes[1, 0].axvline(0, color='grey', lw=1)
@@ -100,7 +100,13 @@ def _mean_and_bar(values: list[float]) -> tuple[float, list[list[float]] | None]
     return mean, None if len(values) == 1 else [[mean - low], [high - mean]]
 
 
-def _draw_rows(axis: Axes, rows: dict[str, list[float]]) -> None:
+def draw_rows(axis: Axes, rows: dict[str, list[float]]) -> None:
+    """Draws rows of values: each of them, their mean and its 95 % interval.
+
+    Args:
+        axis (Axes): Where to.
+        rows (dict[str, list[float]]): Values by label, from the top.
+    """
     for y, values in enumerate(rows.values()):
         if not values:
             continue

@@ -12,21 +12,16 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from diffkd_mm.experiments.intervals import mean_interval
+from diffkd_mm.experiments.plots import draw_rows
 from diffkd_mm.experiments.report import markdown
 
 FOLDER = Path(__file__).parent
-# The strongest classic arm of each set, by the mean on its tuning split.
-CLASSIC = {
-    'digits 600': 'pkd',
-    'CIFAR-10 short': 'kd',
-    'blood cells short': 'fitnet',
-    'CamVid short': 'dist',
-}
-METRICS = {
-    'digits 600': 'mAP',
-    'CIFAR-10 short': 'top-1',
-    'blood cells short': 'mAP',
-    'CamVid short': 'mIoU',
+# The metric of each set, and its strongest classic arm by the mean on the tuning split.
+SETS = {
+    'digits 600': ('mAP', 'pkd'),
+    'CIFAR-10 short': ('top-1', 'kd'),
+    'blood cells short': ('mAP', 'fitnet'),
+    'CamVid short': ('mIoU', 'dist'),
 }
 CONTRASTS = {
     'the diffusion: DiffKD − deep projector': ('diffkd', 'deep_projector'),
@@ -50,7 +45,7 @@ def read_differences(path: Path) -> dict[str, dict[str, list[float]]]:
     found: dict[str, dict[str, list[float]]] = {}
     for label, arms in (CONTRASTS | STUDENT).items():
         found[label] = {}
-        for name, classic in CLASSIC.items():
+        for name, (_, classic) in SETS.items():
             one, other = (values[name, classic if arm == 'classic' else arm] for arm in arms)
             if pairs := [one[seed] - other[seed] for seed in one if seed in other]:
                 found[label][name] = pairs
@@ -59,7 +54,7 @@ def read_differences(path: Path) -> dict[str, dict[str, list[float]]]:
 
 def table(differences: dict[str, dict[str, list[float]]]) -> str:
     """Mean differences with the half widths of their 95 % intervals; in bold what is shown."""
-    names = [name for name in CLASSIC if any(name in sets for sets in differences.values())]
+    names = [name for name in SETS if any(name in sets for sets in differences.values())]
     rows = []
     for label, sets in differences.items():
         rows.append([label, *(cell(sets[name]) if name in sets else '' for name in names)])
@@ -76,20 +71,12 @@ def cell(values: list[float]) -> str:
 def draw(differences: dict[str, dict[str, list[float]]], path: Path) -> None:
     """Every seed, the mean and its interval, by set and contrast; without the student alone."""
     figure = Figure(figsize=(9, 4.6), layout='constrained')
-    labels = [label.replace(': ', ':\n') for label in CONTRASTS]
-    for number, (axis, name) in enumerate(zip(figure.subplots(2, 2).flat, CLASSIC)):
-        for y, label in enumerate(CONTRASTS):
-            values = differences[label][name]
-            mean, low, high = mean_interval(values)
-            axis.plot(values, [y] * len(values), 'o', ms=3, color=f'C{y}', alpha=0.4)
-            bar = [[mean - low], [high - mean]]
-            axis.errorbar([mean], [y], xerr=bar, fmt='D', ms=5, color=f'C{y}', capsize=3)
+    axes = figure.subplots(2, 2, sharey=True).flat
+    for axis, (name, (metric, _)) in zip(axes, SETS.items()):
+        rows = {label.replace(': ', ':\n'): differences[label][name] for label in CONTRASTS}
+        draw_rows(axis, rows)
         axis.axvline(0, color='grey', lw=1)
-        axis.set_yticks(range(len(labels)), labels if number % 2 == 0 else [], fontsize=8)
-        axis.set_ylim(len(labels) - 0.5, -0.5)
-        axis.tick_params(axis='x', labelsize=8)
-        axis.set_title(f'{name}, points of {METRICS[name]}', fontsize=9)
-        axis.grid(axis='x', alpha=0.3)
+        axis.set_title(f'{name}, points of {metric}', fontsize=9)
     figure.savefig(path, dpi=150)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / 'diffkd_mm'
-BASE = {'errors', 'options', 'registry', 'configs', 'compat', 'progress', 'versions'}
+BASE = {'errors', 'options', 'registry', 'configs', 'compat', 'progress', 'tabular', 'versions'}
 # What each folder may import beside BASE and itself.
 MAY_IMPORT = dict(
     experiments={'distillers'},

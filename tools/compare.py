@@ -23,6 +23,7 @@ from diffkd_mm.experiments.results import summarise
 from diffkd_mm.experiments.runs import Arm, group_by_option, override, parse_grid, plan, plan_arms
 from diffkd_mm.experiments.study import contrast, find, pick, tunable
 from diffkd_mm.experiments.training import Trainer, threads_per_job
+from diffkd_mm.tabular import write_csv
 
 TOOLS = Path(__file__).parent
 
@@ -147,12 +148,12 @@ def write(args: argparse.Namespace, arms: list[Arm], summaries: list, tuning: li
     if tuning:
         text += '\nThe grid, and in bold what was picked:\n\n'
         text += report.tuning_table(tuning, [arm.name for arm in arms], metric)
-    report.write_csv(folder / 'comparison.csv', report.arm_rows(summaries, metric, split))
-    report.write_csv(folder / 'runs.csv', report.run_rows([*tuning, *summaries], metric))
+    write_csv(folder / 'comparison.csv', report.arm_rows(summaries, metric, split))
+    write_csv(folder / 'runs.csv', report.run_rows([*tuning, *summaries], metric))
     files = ['comparison.md', 'comparison.csv', 'runs.csv', 'curves.png', 'arms.png']
     if contrasts:
         rows = report.contrast_rows(contrasts, metric, split)
-        report.write_csv(folder / 'contrasts.csv', rows)
+        write_csv(folder / 'contrasts.csv', rows)
         files.append('contrasts.csv')
     if args.against:
         plots.plot_against(summaries, args.against, metric, split, folder / 'against.png')

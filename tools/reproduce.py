@@ -18,7 +18,6 @@ from diffkd_mm.experiments.checks import check_plan
 from diffkd_mm.experiments.command import run_command
 from diffkd_mm.experiments.launching import ParallelLauncher
 from diffkd_mm.experiments.paper_tables import PaperTable, read_table, table_names
-from diffkd_mm.experiments.report import write_csv
 from diffkd_mm.experiments.reproduction import (
     Outcome,
     csv_rows,
@@ -28,6 +27,7 @@ from diffkd_mm.experiments.reproduction import (
     table_text,
 )
 from diffkd_mm.experiments.training import Trainer, threads_per_job
+from diffkd_mm.tabular import write_csv
 
 ROOT = Path(os.path.relpath(Path(__file__).parents[1]))  # short in the commands that are printed
 TOOLS = ROOT / 'tools'

@@ -11,6 +11,8 @@ from xml.etree import ElementTree
 
 import torch
 
+from diffkd_mm.tabular import markdown
+
 from .timing import PHASES
 
 PACKAGES = ('numpy', 'mmengine', 'mmcv', 'mmdet', 'mmseg', 'mmpretrain')
@@ -60,11 +62,8 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Rows as a table in Markdown; what is in bytes (``…_bytes``) becomes MB."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     titles = [name.replace('_bytes', ', MB').replace('_', ' ') for name in names]
-    lines = [f'| {" | ".join(titles)} |', '|---' * len(names) + '|']
-    for row in rows:
-        cells = (_cell(name, row[name]) if name in row else '' for name in names)
-        lines.append(f'| {" | ".join(cells)} |')
-    return '\n'.join(lines)
+    cells = ([_cell(name, row[name]) if name in row else '' for name in names] for row in rows)
+    return markdown(titles, cells).rstrip()
 
 
 def _cell(name: str, value: Any) -> str:

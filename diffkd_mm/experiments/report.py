@@ -1,8 +1,8 @@
 """A comparison as Markdown and as CSV files."""
 
-import csv
 import statistics
-from pathlib import Path
+
+from diffkd_mm.tabular import markdown
 
 from .intervals import Interval, mean_interval
 from .results import Summary
@@ -24,13 +24,6 @@ def interval_text(interval: Interval | None, sign: str = '') -> str:
     if interval is None or interval.low != interval.low:
         return '–'
     return f'{interval.low:{sign}.2f} to {interval.high:{sign}.2f}'
-
-
-def markdown(head: list[str], rows: list[list[str]]) -> str:
-    """A table."""
-    lines = [f'| {" | ".join(head)} |', '|' + '---|' * len(head)]
-    lines += [f'| {" | ".join(row)} |' for row in rows]
-    return '\n'.join(lines) + '\n'
 
 
 def arms_table(summaries: list[Summary], metric: str, split: str, reference: Summary | None) -> str:
@@ -88,15 +81,6 @@ def tuning_table(summaries: list[Summary], picked: list[str], metric: str) -> st
         row += [' '.join(map(str, summary.seeds)) + (f' (failed: {failed})' if failed else '')]
         rows.append([*row, f'{summary.minutes:.1f}'])
     return markdown(['config', f'{metric}, validation (%)', 'seeds', 'minutes'], rows)
-
-
-def write_csv(path: Path, rows: list[dict]) -> None:
-    """Writes rows, whose columns may differ."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open('w', newline='') as file:
-        writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)))
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 def arm_rows(summaries: list[Summary], metric: str, split: str) -> list[dict]:

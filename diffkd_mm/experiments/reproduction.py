@@ -6,10 +6,12 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from diffkd_mm.tabular import markdown
+
 from .fingerprints import fingerprint
 from .launching import Launcher
 from .paper_tables import PaperRow, PaperTable
-from .report import markdown, mean_and_deviation
+from .report import mean_and_deviation
 from .results import read_result, validated_at_the_end
 from .runs import Arm, Run, resolve
 from .scalars import SCALARS, last_step, read_scalars

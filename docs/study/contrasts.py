@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from diffkd_mm.experiments.intervals import mean_interval
 from diffkd_mm.experiments.plots import draw_rows
-from diffkd_mm.experiments.report import markdown
+from diffkd_mm.tabular import markdown
 
 FOLDER = Path(__file__).parent
 # The metric of each set, and its strongest classic arm by the mean on the tuning split.

@@ -31,9 +31,9 @@ from diffkd_mm.analysis.feature_gap import gap_rows, measure_gaps, spectrum_rows
 from diffkd_mm.analysis.gap_picture import draw_gaps
 from diffkd_mm.analysis.trained import Batches, build_trained, find_checkpoints, load_weights
 from diffkd_mm.errors import DistillationError
-from diffkd_mm.experiments.report import markdown, write_csv
 from diffkd_mm.launch import command_config
 from diffkd_mm.progress import Progress, print_now
+from diffkd_mm.tabular import markdown, write_csv
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:

@@ -19,8 +19,8 @@ from diffkd_mm.analysis.command import add_options, prepare
 from diffkd_mm.analysis.growth import AXES, measure_growth
 from diffkd_mm.analysis.growth_picture import draw_growth
 from diffkd_mm.errors import DistillationError
-from diffkd_mm.experiments.report import write_csv
 from diffkd_mm.launch import command_config
+from diffkd_mm.tabular import write_csv
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:

@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parents[1] / 'diffkd_mm'
 BASE = {'errors', 'options', 'registry', 'configs', 'compat', 'progress', 'tabular', 'versions'}
 # What each folder may import beside BASE and itself.
 MAY_IMPORT = dict(
-    experiments={'distillers'},
+    experiments={'distillers', 'reparam'},
     recipes={'analysis', 'distillers', 'taps'},
     analysis={'distillers', 'connectors', 'losses', 'taps', 'checkpoints'},
     hooks={'distillers', 'checkpoints', 'reparam', 'pictures'},

@@ -20,6 +20,7 @@ from mmengine.registry import MODELS, init_default_scope
 from diffkd_mm.configs import read_config
 from diffkd_mm.errors import DistillationError
 from diffkd_mm.registry import MODELS as OUR_MODELS
+from diffkd_mm.reparam import fold, is_unfolded
 
 from .fingerprints import fingerprint
 
@@ -165,7 +166,7 @@ def resolve(config: Path, options: list[str], option: str = '--cfg-options') -> 
 
 
 def student_parameters(cfg: Config) -> float:
-    """Millions of parameters of the model that is tested.
+    """Millions of parameters of the model that is tested, its branches folded.
 
     Raises:
         DistillationError: If the model cannot be built.
@@ -182,7 +183,10 @@ def student_parameters(cfg: Config) -> float:
         raise DistillationError(
             f'{cfg.filename}: its model cannot be built: {type(error).__name__}: {error}'
         ) from error
-    return sum(p.numel() for p in getattr(model, 'student', model).parameters()) / 1e6
+    tested = getattr(model, 'student', model)
+    if is_unfolded(tested.state_dict()):
+        tested = fold(tested)
+    return sum(p.numel() for p in tested.parameters()) / 1e6
 
 
 def parse_grid(specifications: list[str]) -> dict[str, list[str]]:

@@ -249,10 +249,13 @@ def test_only_metrics_of_mmdetection_are_fractions():
 
 
 def test_parameters_are_those_of_the_tested_network():
-    demo = ROOT / 'configs/demo'
-    student, distilled = (
-        runs.student_parameters(Config.fromfile(demo / f'retinanet_digits_{name}.py'))
-        for name in ('student', 'diffkd')
+    student, distilled, branched = (
+        runs.student_parameters(Config.fromfile(ROOT / 'configs' / name))
+        for name in (
+            'demo/retinanet_digits_student.py',
+            'demo/retinanet_digits_diffkd.py',
+            'kdiffusion/digits/retinanet_digits_average.py',
+        )
     )
-    assert student == distilled
+    assert student == distilled == branched
     assert 0.2 < student < 0.4  # millions

@@ -10,6 +10,9 @@ from torch import Tensor, nn
 from ..errors import DistillationError
 from ..taps import image_channels
 
+# What the data preprocessors of MMDetection and MMSegmentation write where they padded.
+_PADDING_NOTES = ('batch_input_shape', 'padding_size', 'img_padding_size')
+
 
 @dataclass(frozen=True)
 class Pixels:
@@ -143,3 +146,29 @@ def convert_images(
             image[:, height:] = wanted.pad_value
             image[:, :, width:] = wanted.pad_value
     return images
+
+
+def with_known_sizes(
+    inputs: Tensor, data_samples: list[Any] | None, divisor: int
+) -> list[Any] | None:
+    """Data samples whose ``img_shape`` may be believed, of images in a batch.
+
+    Transforms of other packages, such as ``torchvision/RandomResizedCrop``, leave there the size of
+    the file. It shows by no image filling the batch, where no data preprocessor noted padding.
+
+    Args:
+        inputs (Tensor): Images of shape (B, C, H, W).
+        data_samples (list, optional): Their data samples.
+        divisor (int): What the sizes of a padded batch are multiples of.
+
+    Returns:
+        list: The data samples; where they were wrong, copies that say (H, W), without padding.
+    """
+    samples = [x for x in data_samples or () if 'img_shape' in x]
+    if not samples or any(note in x for x in samples for note in _PADDING_NOTES):
+        return data_samples
+    batch = tuple(inputs.shape[2:])
+    largest = (max(sides) for sides in zip(*(x.img_shape[:2] for x in samples)))
+    if tuple(-(-side // divisor) * divisor for side in largest) == batch:
+        return data_samples
+    return [x.new(metainfo={**x.metainfo, 'img_shape': batch}) for x in data_samples]

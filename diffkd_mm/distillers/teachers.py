@@ -8,7 +8,13 @@ from ..compat import OutOfMemoryError
 from ..errors import DistillationError
 from ..taps import Record, runs_whole
 from .point_options import PointOptions
-from .preprocessing import Pixels, check_channels, convert_images, pixels_of_both
+from .preprocessing import (
+    Pixels,
+    check_channels,
+    convert_images,
+    pixels_of_both,
+    with_known_sizes,
+)
 from .scaling import divisor_of, resize_batch, scale_regions
 from .student_model import refuse_semi_supervised
 from .teacher import ONLY, FrozenTeacher, label
@@ -66,6 +72,7 @@ class Teachers(dict[str, FrozenTeacher]):
             )
         # Of the student and each teacher that was taken.
         self._pixels: dict[str, tuple[Pixels | None, Pixels | None]] = {}
+        self._divisor = 1  # of the sizes of the student's batches
 
     @property
     def only(self) -> FrozenTeacher | None:
@@ -174,6 +181,7 @@ class Teachers(dict[str, FrozenTeacher]):
         self[name].model = model.eval().requires_grad_(False)
         check_channels(student, model)
         self._pixels[name] = pixels_of_both(student.data_preprocessor, model.data_preprocessor)
+        self._divisor = divisor_of(student.data_preprocessor)
 
     def images_for(
         self, name: str, inputs: Tensor, data_samples: list | None
@@ -185,14 +193,18 @@ class Teachers(dict[str, FrozenTeacher]):
             inputs (Tensor): Images of shape (B, 3, H, W), as the student's preprocessor made them.
             data_samples (list, optional): Data samples of the images.
         """
-        images = convert_images(inputs, data_samples, *self._pixels[name])
-        size = self[name].image_size(tuple(inputs.shape[2:]))
-        if size == tuple(inputs.shape[2:]):
+        seen, wanted = self._pixels[name]
+        old = tuple(inputs.shape[2:])
+        size = self[name].image_size(old)
+        if seen == wanted and size == old:
+            return inputs, data_samples
+        known = with_known_sizes(inputs, data_samples, self._divisor)
+        images = convert_images(inputs, known, seen, wanted)
+        if size == old:
             return images, data_samples
-        wanted = self._pixels[name][1]
         pad_value = wanted.pad_value if wanted else 0
         divisor = divisor_of(self[name].model.data_preprocessor)
-        return resize_batch(images, data_samples, size, pad_value, divisor)
+        return resize_batch(images, known, size, pad_value, divisor)
 
     def run(
         self,

@@ -6,7 +6,12 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.structures import BaseDataElement
 
 from diffkd_mm.distillers import student_model
-from diffkd_mm.distillers.preprocessing import Pixels, convert_images, pixels_of_both
+from diffkd_mm.distillers.preprocessing import (
+    Pixels,
+    convert_images,
+    pixels_of_both,
+    with_known_sizes,
+)
 from diffkd_mm.errors import DistillationError
 
 CAFFE = dict(mean=[103.5, 116.3, 123.7], std=[1.0, 1.0, 1.0], bgr_to_rgb=False)
@@ -170,3 +175,55 @@ def test_one_beside_the_student_that_differs_is_said_to_be_unused(monkeypatch):
     built = student_model.build_student(student, dict(beside, std=[1.0] * 3))
     assert 'beside the model is not used' in lines[0]
     assert built.data_preprocessor.std.flatten().tolist() == [60.0] * 3
+
+
+@pytest.mark.parametrize('scale', [1.0, 2.0])
+@pytest.mark.parametrize('file_size', [(40, 50), (90, 120)])
+def test_an_image_whose_size_its_pipeline_did_not_note(file_size, scale):
+    """As behind ``torchvision/RandomResizedCrop``: ``img_shape`` is then that of the file."""
+    from mmpretrain.structures import DataSample
+
+    point = dict(
+        student='backbone',
+        teacher='backbone',
+        connector=dict(type='ConvConnector'),
+        loss=dict(type='MSELoss'),
+        resize=True,
+    )
+    options = dict(num_classes=10, mean=[120.0] * 3, std=[60.0] * 3)
+    teacher = tiny.classifier()
+    teacher['data_preprocessor'] = options
+    model = tiny.build_distiller(tiny.classifier(), teacher, dict(p=point), scope='mmpretrain')
+    model.teacher.scale = scale
+    data = dict(
+        inputs=list(torch.randint(256, (2, 3, 64, 64), dtype=torch.uint8)),
+        data_samples=[DataSample(metainfo=dict(img_shape=file_size)) for _ in range(2)],
+    )
+    batch = model.data_preprocessor(data, True)
+    images, _ = model.teachers.images_for('teacher', **batch)
+    expected = model.teacher.model.data_preprocessor(data, True)['inputs']
+    if scale != 1:
+        expected = torch.nn.functional.interpolate(expected, scale_factor=scale, mode='bilinear')
+    torch.testing.assert_close(images, expected, atol=1e-3, rtol=1e-3)
+
+
+def test_padding_of_images_of_several_sizes_is_filled_anew():
+    """MMPretrain's data preprocessor pads, and notes nothing."""
+    from mmpretrain.structures import DataSample
+
+    sizes = [(60, 50), (40, 64)]
+    seen, wanted = (
+        MODELS.build(
+            dict(type='mmpretrain.ClsDataPreprocessor', pad_size_divisor=32, pad_value=pad, **kind)
+        )
+        for pad, kind in ((0, dict(mean=[9.0] * 3, std=[9.0] * 3)), (5, dict()))
+    )
+    data = dict(
+        inputs=[torch.randint(256, (3, *size), dtype=torch.uint8) for size in sizes],
+        data_samples=[DataSample(metainfo=dict(img_shape=size)) for size in sizes],
+    )
+    batch = seen(data, True)
+    samples = with_known_sizes(**batch, divisor=32)
+    assert samples is batch['data_samples']
+    images = convert_images(batch['inputs'], samples, Pixels.of(seen), Pixels.of(wanted))
+    torch.testing.assert_close(images, wanted(data, True)['inputs'], atol=1e-3, rtol=1e-3)

@@ -4,6 +4,7 @@ import inspect
 
 import torch
 from mmengine.config import Config
+from mmengine.logging import MessageHub
 from mmengine.registry import MODELS
 from torch import nn
 
@@ -69,13 +70,26 @@ def diffkd_points(cfg: Config) -> list[str]:
 
 
 def take_images_of_any_size(cfg: Config) -> None:
-    """Keeps a segmentor's student from padding images to the crop of its config."""
+    """Keeps a student from padding images to the crop of its config."""
     for preprocessor in (
         cfg.get('data_preprocessor'),
         cfg.model.get('student', {}).get('data_preprocessor'),
     ):
         if preprocessor and preprocessor.get('size'):
             preprocessor.update(size=None, size_divisor=1)
+        if isinstance(augments := (preprocessor or {}).get('batch_augments'), list):
+            augments[:] = [x for x in augments if not x['type'].endswith('BatchFixedSizePad')]
+
+
+def tell_first_iteration() -> None:
+    """Tells models what a runner does before its first iteration: the epoch and the iteration.
+
+    TOOD's head and the data preprocessor of YOLOX ask for them. A training under way goes first.
+    """
+    hub = MessageHub.get_current_instance()
+    for key in ('epoch', 'iter'):
+        if hub.get_info(key) is None:
+            hub.update_info(key, 0)
 
 
 def build_beside(cfg: Config, source: Distiller) -> Distiller:
@@ -110,18 +124,10 @@ def random_batch(student: nn.Module, batch_size: int, shape: tuple[int, int]) ->
         for name in (cls.__module__.split('.')[0] for cls in type(student).__mro__)
         if name in ('mmdet', 'mmseg', 'mmpretrain')
     )
-    found = (getattr(module, 'num_classes', None) for module in student.modules())
-    # The largest: a region proposal network has a single class.
-    num_classes = max((x for x in found if isinstance(x, int)), default=2)
     if package == 'mmdet':
-        from mmdet.testing import demo_mm_inputs
-
-        return demo_mm_inputs(
-            batch_size,
-            [(3, *shape)] * batch_size,
-            num_classes=num_classes,
-            with_mask=getattr(student, 'with_mask', False),
-        )
+        return _random_detections(student, batch_size, shape)
+    # The largest: a region proposal network has a single class.
+    num_classes = max(_numbers(student, 'num_classes').values(), default=2)
     inputs = list(torch.randint(256, (batch_size, 3, *shape), dtype=torch.uint8))
     if package == 'mmpretrain':
         from mmpretrain.structures import DataSample
@@ -138,8 +144,44 @@ def random_batch(student: nn.Module, batch_size: int, shape: tuple[int, int]) ->
     samples = [
         SegDataSample(
             gt_sem_seg=PixelData(data=label),
+            gt_edge_map=PixelData(data=label % 2),  # of PIDNet
             metainfo=dict(img_shape=shape, ori_shape=shape, pad_shape=shape),
         )
         for label in labels
     ]
     return dict(inputs=inputs, data_samples=samples)
+
+
+def _numbers(model: nn.Module, attribute: str) -> dict[str, int]:
+    """An attribute of the modules where it is a number, by their paths."""
+    found = {path: getattr(module, attribute, None) for path, module in model.named_modules()}
+    return {path: value for path, value in found.items() if isinstance(value, int)}
+
+
+def _random_detections(student: nn.Module, batch_size: int, shape: tuple[int, int]) -> dict:
+    """Noise with boxes and, where the student's images come with them, masks and a class map."""
+    from mmdet.testing import demo_mm_inputs
+
+    numbers = _numbers(student, 'num_classes')
+    # Other classes than those of the instances.
+    semantic = [numbers.pop(path) for path in list(numbers) if 'semantic' in path]
+    for path in [path for path in numbers if 'fusion' in path]:
+        del numbers[path]
+    things = _numbers(student, 'num_things_classes') or numbers
+    num_classes = max(things.values(), default=2)
+    batch = demo_mm_inputs(
+        batch_size,
+        [(3, *shape)] * batch_size,
+        num_classes=num_classes + 1,  # its labels start at 1
+        with_mask=getattr(student, 'with_mask', False) or _pads(student, 'pad_mask'),
+        with_semantic=_pads(student, 'pad_seg'),
+    )
+    for sample in batch['data_samples']:
+        sample.gt_instances.labels -= 1
+        if semantic and 'gt_sem_seg' in sample:
+            sample.gt_sem_seg.sem_seg %= min(semantic)
+    return batch
+
+
+def _pads(student: nn.Module, option: str) -> bool:
+    return getattr(student.data_preprocessor, option, False)

@@ -9,7 +9,7 @@ from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from torch import Tensor, nn
 
-from .models import build_distiller, random_batch
+from .models import build_distiller, random_batch, tell_first_iteration
 from .timing import PHASES, Phases, saved_storages
 
 
@@ -43,6 +43,7 @@ class Step:
     """
 
     def __init__(self, model: nn.Module, cfg: Config, batch: dict, amp: bool = False) -> None:
+        tell_first_iteration()
         self.model = model
         wrapper = dict(cfg.optim_wrapper)
         if amp:

@@ -237,6 +237,8 @@ def _scores(side: Survey, name: str) -> Output:
         for x in side.predictions('decode_head' if segments else 'head')
         if (maps(x) if segments else vectors(x)) and (not known or x.channels[-1] in known)
     ]
+    if segments and name == 'student':  # a training calls a method of the head, not the head
+        found = [x for x in found if side.model.get_submodule(x.path) is not side.head]
     if not found:
         head = getattr(side.model, 'decode_head', None)
         queries = head is not None and outputs_queries(side.model, 'decode_head')

@@ -6,11 +6,13 @@ from typing import NamedTuple
 import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
+from torch import nn
 
 from ..analysis.models import (
     build_with_random_weights,
     random_batch,
     take_images_of_any_size,
+    tell_first_iteration,
 )
 from ..analysis.timing import Phases
 from ..compat import OutOfMemoryError
@@ -122,6 +124,7 @@ def try_step(
             (x for x in sizes_to_try(distiller.student, *teachers) if min(x) >= 256),
             (256, 256),
         )
+    tell_first_iteration()
     batch = random_batch(distiller.student, batch_size, shape)
     optimizer = torch.optim.SGD((p for p in distiller.parameters() if p.requires_grad), lr=0.0)
     phases = Phases(device)
@@ -164,20 +167,30 @@ def try_step(
 
 def _build(cfg: Config, read_weights: bool) -> tuple[Distiller, list[str]]:
     """The distiller with its teacher, and whose weights are random."""
-    if not read_weights:
-        return _with_random_weights(cfg), ['student and teacher have random weights, as asked for']
     distiller = _with_random_weights(cfg)
+    if not read_weights:
+        _draw_weights(distiller.student)
+        return distiller, ['student and teacher have random weights, as asked for']
     random = []
     try:
         distiller.student.init_weights()
     except Exception as error:  # whatever a download may end with
         random.append(f'the student has random weights ({first_line(error)})')
+        _draw_weights(distiller.student)
     try:
         for name, teacher in distiller.teachers.items():
             distiller.use_teacher(teacher.build(torch.device('cpu')), name)
     except (DistillationError, OSError) as error:
         random.append(f'the teacher has random weights ({first_line(error)})')
     return distiller, random
+
+
+def _draw_weights(student: nn.Module) -> None:
+    """Initialises as a training does, without the files: where Sparse R-CNN's boxes start."""
+    for module in student.modules():
+        if 'checkpoint' in (getattr(module, 'init_cfg', None) or ()):
+            module.init_cfg = None
+    student.init_weights()
 
 
 def _with_random_weights(cfg: Config) -> Distiller:

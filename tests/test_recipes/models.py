@@ -113,10 +113,27 @@ def mask2former() -> dict:
     return cfg
 
 
+def segmenter() -> dict:
+    """A segmentor whose class scores are in no layer of its head."""
+    config = 'mmseg::segmenter/segmenter_vit-s_mask_8xb1-160k_ade20k-512x512.py'
+    cfg = load_config(config).model.to_dict()
+    cfg['data_preprocessor'].update(size=(64, 64))
+    cfg['pretrained'] = None
+    cfg['backbone'].update(img_size=(64, 64), embed_dims=24, num_layers=1, num_heads=2)
+    head = dict(in_channels=24, channels=24, embed_dims=24, num_layers=1, num_heads=2)
+    cfg['decode_head'].update(head, num_classes=19)
+    return cfg
+
+
 def sparse() -> dict:
     """A detector that does not even predict without annotations."""
-    cfg = load_config('mmdet::sparse_rcnn/sparse-rcnn_r50_fpn_1x_coco.py').model
-    return tiny.shrink(cfg).to_dict()
+    cfg = tiny.shrink(load_config('mmdet::sparse_rcnn/sparse-rcnn_r50_fpn_1x_coco.py').model)
+    cfg = cfg.to_dict()
+    cfg['rpn_head']['num_proposals'] = 10
+    head = cfg['roi_head']
+    head.update(num_stages=1, bbox_head=head['bbox_head'][:1], stage_loss_weights=[1])
+    cfg['train_cfg']['rcnn'] = cfg['train_cfg']['rcnn'][:1]
+    return cfg
 
 
 def swin() -> dict:
@@ -171,6 +188,7 @@ MODELS = dict(
     swin=swin,
     tnt=tnt,
     mask2former=mask2former,
+    segmenter=segmenter,
     sparse=sparse,
 )
 

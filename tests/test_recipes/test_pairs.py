@@ -58,6 +58,8 @@ SEGMENTORS = [
     ('fcn', 'pspnet', 'dist', dict(logits='DISTLoss'), ''),
     ('fcn', 'fcn4', 'diffkd', dict(feature='levels='), 'has 19 classes and the teacher 4'),
     ('fcn', 'mask2former', 'fitnet', dict(feature=''), 'one per query'),
+    ('segmenter', 'fcn', 'diffkd', dict(feature='teacher_levels'), 'in no layer of its head'),
+    ('fcn', 'segmenter', 'diffkd', dict(logits="teacher='decode_head'"), ''),
     ('fcn', 'resnet34', 'pkd', dict(feature='resize=True'), ''),
     ('fcn', 'retinanet', 'pkd', dict(feature=''), ''),
 ]

@@ -6,8 +6,10 @@ from pathlib import Path
 import models
 import pytest
 import tiny
+import torch
 from mmengine.config import Config
 
+from diffkd_mm.analysis.models import random_batch
 from diffkd_mm.configs import load_config
 from diffkd_mm.errors import DistillationError
 from diffkd_mm.recipes import config_text, describe, find_model, recommend, try_step
@@ -183,6 +185,43 @@ def test_dry_run_of_a_segmentor_takes_images_of_the_size_asked_for(tmp_path):
         cfg.model.student.data_preprocessor.update(size=(64, 64))
         shapes.append(try_step(cfg, shape, batch_size=2, read_weights=False).shape)
     assert shapes == [(32, 48), (256, 256)]
+
+
+def test_dry_run_of_a_student_that_asks_for_more(written, tmp_path):
+    """A single class, images of a fixed size, and the iteration that only a runner knows."""
+    cfg = _distillation(written, tmp_path, 'missing.pth')
+    cfg.model.student.bbox_head.num_classes = 1
+    cfg.model.student.data_preprocessor.batch_augments = [
+        dict(type='BatchFixedSizePad', size=(128, 128)),
+        dict(type='BatchSyncRandomResize', random_size_range=(96, 128), interval=10),
+    ]
+    assert try_step(cfg, (64, 64), batch_size=1, read_weights=False).shape == (64, 64)
+
+
+def test_dry_run_of_a_student_whose_first_weights_matter(written, tmp_path):
+    """Sparse R-CNN's boxes have no size unless they are initialised."""
+    student = str(models.write_model('sparse', tmp_path))
+    recipe = recommend(student, written['retinanet24'], 'fitnet', 'missing.pth')
+    path = tmp_path / 'config.py'
+    path.write_text(config_text(recipe, tmp_path))
+    cfg = load_config(str(path))
+    cfg.model.student.backbone.init_cfg = dict(type='Pretrained', checkpoint='missing.pth')
+    assert len(try_step(cfg, (64, 64), batch_size=1, read_weights=False).random) == 1
+    random = try_step(cfg, (64, 64), batch_size=1).random
+    assert [reason.split(' has ')[0] for reason in random] == ['the student', 'the teacher']
+
+
+def test_annotations_are_those_that_a_student_asks_for():
+    student = tiny.build(tiny.retinanet())
+    plain = random_batch(student, 2, (64, 64))['data_samples']
+    assert all('masks' not in x.gt_instances and 'gt_sem_seg' not in x for x in plain)
+    student.data_preprocessor.pad_mask = student.data_preprocessor.pad_seg = True
+    student.semantic_head, student.fusion_head = torch.nn.Module(), torch.nn.Module()
+    student.semantic_head.num_classes, student.fusion_head.num_classes = 3, 50
+    for sample in random_batch(student, 2, (64, 64))['data_samples']:
+        assert sample.gt_instances.labels.max() < 10
+        assert len(sample.gt_instances.masks) == len(sample.gt_instances)
+        assert sample.gt_sem_seg.sem_seg.unique().tolist() == [0, 1, 2]
 
 
 def test_dry_run_of_a_student_that_needs_other_annotations(written, tmp_path, monkeypatch):

@@ -4,6 +4,8 @@ import math
 import re
 from typing import NamedTuple
 
+from torch import nn
+
 from ..errors import DistillationError
 from ..taps import Output, outputs_queries
 from .survey import Survey, maps, prefix_tokens, strides, vectors
@@ -86,6 +88,8 @@ def pair_logits(student: Survey, teacher: Survey) -> Pair:
         pair = _pair_regions(student, teacher, *paths)
     else:
         pair = _pair_whole(*(_scores(side, name) for side, name in _sides(student, teacher)))
+        if _feeds_a_cascade(student.model, pair.student):
+            pair.options.setdefault('student_levels', [0])
     if pair.student_channels != pair.teacher_channels:
         raise DistillationError(
             f'class scores: the student has {pair.student_channels[0]} classes and the teacher '
@@ -247,6 +251,13 @@ def _scores(side: Survey, name: str) -> Output:
     if not segments:
         return found[0]  # DeiT's second is that of its distillation token
     return ([x for x in found if x.path.endswith('conv_seg')] or found)[-1]
+
+
+def _feeds_a_cascade(model: nn.Module, path: str) -> bool:
+    """Whether a layer is in a decode head that others follow: training runs it once for each."""
+    head, number, *_ = [*path.split('.'), '']
+    heads = getattr(model, head, None)
+    return isinstance(heads, nn.ModuleList) and int(number) < len(heads) - 1
 
 
 def _in_roi_head(side: Survey, layer: str) -> str | None:

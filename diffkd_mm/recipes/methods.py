@@ -71,11 +71,9 @@ def _attention(student: Survey, teacher: Survey, channels: list[int]) -> Terms:
 
 
 def _diffkd_logits(student: Survey, teacher: Survey) -> Terms:
-    if _single_class(student):
+    if reason := _no_distribution(student):
         return Terms(
-            dict(type='MSELoss', loss_weight=1.0),
-            'of a single class there are no distributions; weight 1 is ours',
-            'DiffKDConnector',
+            dict(type='MSELoss', loss_weight=1.0), f'{reason}; weight 1 is ours', 'DiffKDConnector'
         )
     if student.task == 'segmentation':
         return Terms(
@@ -156,7 +154,7 @@ def _fgd(student: Survey, teacher: Survey, channels: list[int]) -> Terms:
 
 
 def _kd(student: Survey, teacher: Survey) -> Terms:
-    _refuse_single_class('kd', student)
+    _refuse_without_distribution('kd', student)
     if student.task == 'classification':
         return Terms(
             dict(type='KLDivLoss', tau=4.0, loss_weight=1.0),
@@ -167,7 +165,7 @@ def _kd(student: Survey, teacher: Survey) -> Terms:
 
 
 def _dist(student: Survey, teacher: Survey) -> Terms:
-    _refuse_single_class('dist', student)
+    _refuse_without_distribution('dist', student)
     if student.task != 'classification':
         return Terms(
             dict(type='DISTLoss', loss_weight=1.0), "weight 1 is that of its authors' segmentation"
@@ -191,14 +189,24 @@ def _fitnet_logits(student: Survey, teacher: Survey) -> Terms:
     return Terms(dict(type='MSELoss', loss_weight=1.0), 'weight 1 is ours', 'ConvConnector')
 
 
-def _single_class(student: Survey) -> bool:
+def _no_distribution(student: Survey) -> str | None:
+    """Why the class scores of an image or a pixel are no distribution over the classes, if so."""
     head = student.head
-    return 1 in (student.num_classes, getattr(head, 'out_channels', None))
+    if 1 in (student.num_classes, getattr(head, 'out_channels', None)):
+        return 'of a single class there is no distribution'
+    # MMPretrain's head of this name learns mixed labels of exclusive classes too, by a softmax.
+    multi_label = any(kind.__name__ == 'MultiLabelClsHead' for kind in type(head).__mro__)
+    if multi_label and getattr(head.loss_module, 'use_sigmoid', True):
+        return 'an image may be of several classes, so that their scores are no distribution'
+    return None
 
 
-def _refuse_single_class(method: str, student: Survey) -> None:
-    if _single_class(student):
-        raise DistillationError(f'{method} compares distributions over classes, and there is one')
+def _refuse_without_distribution(method: str, student: Survey) -> None:
+    if reason := _no_distribution(student):
+        raise DistillationError(
+            f'{method} compares distributions over classes: {reason}; fitnet and diffkd do not '
+            'need one'
+        )
 
 
 METHODS = dict(

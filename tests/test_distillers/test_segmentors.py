@@ -48,7 +48,8 @@ def narrow(in_channels):
 
 def segmentor(family):
     """The family's model in MMSegmentation's base config, with a small backbone."""
-    cfg = simplify(load_config(f'mmseg::_base_/models/{SEGMENTORS[family][0]}.py').model)
+    name, *_ = SEGMENTORS.get(family, (family,))
+    cfg = simplify(load_config(f'mmseg::_base_/models/{name}.py').model)
     cfg._scope_ = 'mmseg'
     cfg.data_preprocessor.size = SIZE
     heads = [cfg.decode_head, cfg.get('auxiliary_head') or []]

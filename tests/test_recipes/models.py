@@ -93,6 +93,13 @@ def deit() -> dict:
     return cfg
 
 
+def multi_label(**loss) -> dict:
+    """A classifier with MMPretrain's head of several labels, which serves for mixed ones too."""
+    cfg = tiny.classifier()
+    cfg['head'].update(type='MultiLabelLinearClsHead', loss=dict(type='CrossEntropyLoss', **loss))
+    return cfg
+
+
 def tnt() -> dict:
     """A transformer that outputs a vector, and whose blocks output two kinds of tokens."""
     arch = dict(embed_dims_outer=24, embed_dims_inner=8, num_layers=1)
@@ -173,6 +180,7 @@ MODELS = dict(
             'semantic_fpn',
             'bisenetv1',
             'ocrnet',
+            'pointrend_r50',
         )
     },
     fcn4=lambda: small_segmentor('fcn', 4),
@@ -185,6 +193,8 @@ MODELS = dict(
     vit=vit,
     vit8=lambda: vit(patch=8),
     deit=deit,
+    multi_label=lambda: multi_label(use_sigmoid=True),
+    mixed_label=lambda: multi_label(use_soft=True),
     swin=swin,
     tnt=tnt,
     mask2former=mask2former,

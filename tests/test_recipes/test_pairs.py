@@ -7,6 +7,7 @@ from mmengine.registry import init_default_scope
 
 from diffkd_mm.analysis.models import build_with_random_weights, random_batch
 from diffkd_mm.configs import load_config
+from diffkd_mm.errors import DistillationError
 from diffkd_mm.recipes import NamedModel, config_text, recommend_for, survey
 
 
@@ -54,6 +55,7 @@ SEGMENTORS = [
     ('pspnet', 'deeplabv3', 'diffkd', dict(logits='DISTLoss'), ''),
     ('segformer', 'fcn', 'diffkd', dict(logits='resize=True'), ''),
     ('bisenetv1', 'ocrnet', 'cwd', dict(logits='decode_head.1.conv_seg'), ''),
+    ('pointrend_r50', 'fcn', 'kd', dict(logits='student_levels=[0]'), ''),
     ('semantic_fpn', 'fcn', 'kd', dict(logits='KLDivLoss'), ''),
     ('fcn', 'pspnet', 'dist', dict(logits='DISTLoss'), ''),
     ('fcn', 'fcn4', 'diffkd', dict(feature='levels='), 'has 19 classes and the teacher 4'),
@@ -100,6 +102,17 @@ def test_a_weight_of_other_families_says_so(surveyed):
 def test_weights_of_fgd_are_those_of_its_authors(surveyed, name, expected):
     loss = recommend_for(surveyed(name), surveyed(name), 'fgd').points['fpn'].config['loss']
     assert {key: loss.get(key) for key in expected} == expected
+
+
+@pytest.mark.parametrize('method', ['kd', 'dist'])
+def test_labels_of_which_an_image_has_several(surveyed, method):
+    """A softmax would take them for exclusive, as those of mixed images are."""
+    pair = surveyed('multi_label'), surveyed('multi_label')
+    with pytest.raises(DistillationError, match='of several classes, .* no distribution'):
+        recommend_for(*pair, method)
+    assert recommend_for(*pair).points['logits'].config['loss']['type'] == 'MSELoss'
+    mixed = recommend_for(surveyed('mixed_label'), surveyed('resnet34'), method)
+    assert mixed.points['logits'].config['loss']['type'] in ('KLDivLoss', 'DISTLoss')
 
 
 PAIRS = DETECTORS + SEGMENTORS + CLASSIFIERS

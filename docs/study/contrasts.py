@@ -19,6 +19,7 @@ FOLDER = Path(__file__).parent
 # The metric of each set, and its strongest classic arm by the mean on the tuning split.
 SETS = {
     'digits 600': ('mAP', 'pkd'),
+    'digits 2400': ('mAP', 'pkd'),
     'CIFAR-10 short': ('top-1', 'kd'),
     'blood cells short': ('mAP', 'fitnet'),
     'CamVid short': ('mIoU', 'dist'),
@@ -70,8 +71,10 @@ def cell(values: list[float]) -> str:
 
 def draw(differences: dict[str, dict[str, list[float]]], path: Path) -> None:
     """Every seed, the mean and its interval, by set and contrast; without the student alone."""
-    figure = Figure(figsize=(9, 4.6), layout='constrained')
-    axes = figure.subplots(2, 2, sharey=True).flat
+    figure = Figure(figsize=(12, 4.6), layout='constrained')
+    axes = figure.subplots(2, 3, sharey=True).flat
+    for axis in axes[len(SETS) :]:
+        axis.remove()
     for axis, (name, (metric, _)) in zip(axes, SETS.items()):
         rows = {label.replace(': ', ':\n'): differences[label][name] for label in CONTRASTS}
         draw_rows(axis, rows)

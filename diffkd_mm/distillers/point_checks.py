@@ -125,6 +125,7 @@ def check_levels(
                 f'{tuple(teacher.shape[2:])} in the teacher. Choose levels by strides, or by '
                 'student_levels and teacher_levels, or set resize=True.'
             )
+        _check_aspect(i, student.shape[2:], teacher.shape[2:])
         if connector is None:
             _check_loss_channels(i, student, teacher, loss)
     if connector is not None:
@@ -176,6 +177,19 @@ def _check_kind(
     if not taken:
         kinds = ' or '.join({2: 'vectors (B, C)', 4: 'maps (B, C, H, W)'}[x] for x in dims)
         raise DistillationError(f'{found}, and {type(loss).__name__} compares {kinds}.')
+
+
+def _check_aspect(i: int, student: Sequence[int], teacher: Sequence[int]) -> None:
+    """Maps that are resized can be of the same image: tokens are laid out as squares."""
+    sides = list(zip(student, teacher))  # each rounded to a cell
+    least = max(((x - 1) / (y + 1) for x, y in sides), default=0)
+    most = min(((x + 1) / (y - 1) for x, y in sides if y > 1), default=math.inf)
+    if least > 1.5 * most:  # a teacher's scale changes the shape of small images
+        raise DistillationError(
+            f'level {i} has size {tuple(student)} in the student and {tuple(teacher)} in the '
+            'teacher, which are no maps of the same image. Tokens (B, N, C) are taken for a square '
+            'map if N is a square: for oblong images tap a module that outputs a map.'
+        )
 
 
 def _check_loss_channels(i: int, student: Tensor, teacher: Tensor, loss: nn.Module) -> None:

@@ -224,6 +224,22 @@ def test_tokens_that_are_no_map_are_not_resized():
         point(students=[torch.randn(2, 3, 5, 5)], teachers=[torch.randn(2, 17, 3)])
 
 
+@pytest.mark.parametrize('side', ['student', 'teacher'])
+def test_tokens_of_an_oblong_image_are_not_taken_for_a_square(side):
+    """4×16 patches, which are as many as 8×8."""
+    tokens, image = torch.randn(2, 64, 3), torch.randn(2, 3, 8, 32)
+    point = DistillationPoint(
+        PointOptions('p', 's', 't', dict(type='MSELoss'), channels_last=side, resize=True)
+    )
+    levels = dict(students=[image], teachers=[image]) | {f'{side}s': [tokens]}
+    with pytest.raises(DistillationError, match='no maps of the same image. Tokens .* oblong'):
+        point(**levels)
+    # Of a square image, and of one whose sizes were rounded.
+    for size in [(16, 16), (13, 15), (3, 4)]:
+        resized = torch.nn.functional.interpolate(image, size)
+        assert point(**{k: [tokens if x is tokens else resized] for k, [x] in levels.items()})
+
+
 def test_layer_decay_is_the_students():
     """MMPretrain's constructor walks through the children, whose names begin with ``student.``."""
     student = transformer('vit', 24)

@@ -60,7 +60,10 @@ def pair_features(student: Survey, teacher: Survey, max_stride: int | None = Non
     found = [_spatial(side) for side in sides]
     if all(found):
         return _pair_spatial(*found, student.task, max_stride)
-    found = [_pooled(side) for side in sides]
+    for side, name in _sides(student, teacher):
+        if side.scores is not None:
+            raise DistillationError(f"features: the {name}'s backbone ends in class scores")
+    found = [side.pooled for side in sides]
     if all(found):
         return _pair_whole(*found)
     raise DistillationError(
@@ -207,11 +210,6 @@ def _pair_spatial(student: Output, teacher: Output, task: str, max_stride: int |
     )
 
 
-def _pooled(side: Survey) -> Output | None:
-    """The vector that the head of a classifier takes."""
-    return next((x for x in map(side.output, ('neck', 'backbone')) if vectors(x)), None)
-
-
 def _pair_whole(student: Output, teacher: Output) -> Pair:
     """One map or vector of each side, resized if need be."""
     at = [strides(x)[-1] for x in (student, teacher)]
@@ -233,6 +231,8 @@ def _sides(student: Survey, teacher: Survey) -> tuple:
 
 def _scores(side: Survey, name: str) -> Output:
     """The layer that gives a classifier's vector or a segmentor's map of class scores."""
+    if side.scores is not None:
+        return side.scores
     segments = side.task == 'segmentation'
     numbers = [getattr(side.head, name, None) for name in ('num_classes', 'out_channels')]
     known = {x for x in numbers if isinstance(x, int)}
@@ -247,7 +247,7 @@ def _scores(side: Survey, name: str) -> Output:
         head = getattr(side.model, 'decode_head', None)
         queries = head is not None and outputs_queries(side.model, 'decode_head')
         why = 'one per query, which are not matched' if queries else 'in no layer of its head'
-        raise DistillationError(f"class scores: the {name}'s, a {side.kind}, are {why}")
+        raise DistillationError(f"class scores: the {name}'s ({side.kind}) are {why}")
     if not segments:
         return found[0]  # DeiT's second is that of its distillation token
     return ([x for x in found if x.path.endswith('conv_seg')] or found)[-1]

@@ -56,7 +56,20 @@ class Survey(NamedTuple):
     def num_classes(self) -> int | None:
         """How many classes the head knows, as it says itself."""
         number = getattr(self.head, 'num_classes', None)
+        if self.scores is not None:
+            number = self.scores.channels[-1]
         return number if isinstance(number, int) else None
+
+    @property
+    def pooled(self) -> Output | None:
+        """The vector that the head of a classifier takes."""
+        return next((x for x in map(self.output, ('neck', 'backbone')) if vectors(x)), None)
+
+    @property
+    def scores(self) -> Output | None:
+        """That vector where it is the class scores: a head without layers has VGG."""
+        bare = self.head is not None and not any(True for _ in self.head.parameters())
+        return self.pooled if self.task == 'classification' and bare else None
 
     def output(self, path: str) -> Output | None:
         """What a module outputs; None of one that is missing or not called."""

@@ -143,6 +143,14 @@ def sparse() -> dict:
     return cfg
 
 
+def bare() -> dict:
+    """A classifier whose head has no layers, as VGG's and Inception's."""
+    arch = dict(depths=[1] * 4, channels=[8, 8, 8, 10])
+    cfg = without_neck(dict(type='ConvNeXt', arch=arch), 10)
+    cfg['head'] = dict(type='ClsHead', loss=dict(type='CrossEntropyLoss'))
+    return cfg
+
+
 def swin() -> dict:
     cfg = tiny.classifier()
     arch = dict(embed_dims=8, depths=[1, 1, 1, 1], num_heads=[1, 1, 2, 2])
@@ -196,6 +204,7 @@ MODELS = dict(
     multi_label=lambda: multi_label(use_sigmoid=True),
     mixed_label=lambda: multi_label(use_soft=True),
     swin=swin,
+    bare=bare,
     tnt=tnt,
     mask2former=mask2former,
     segmenter=segmenter,

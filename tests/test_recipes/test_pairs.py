@@ -75,6 +75,8 @@ CLASSIFIERS = [
     ('vit', 'deit', 'diffkd', dict(feature='drop_tokens=dict', logits=''), ''),
     ('resnet18', 'swin', 'dist', dict(logits='beta=2'), ''),
     ('tnt', 'resnet18', 'diffkd', dict(feature="teacher='neck'", logits=''), ''),
+    ('bare', 'resnet18', 'diffkd', dict(logits="student='backbone'"), 'ends in class scores'),
+    ('resnet18', 'bare', 'kd', dict(logits="teacher='backbone'"), ''),
     ('swin', 'mobilenet', 'cwd', dict(feature=''), ''),
     ('mobilenet', 'fcn', 'diffkd', dict(feature='teacher_levels'), 'have none alike'),
     ('resnet18', 'resnet100', 'diffkd', dict(feature=''), '10 classes and the teacher 100'),

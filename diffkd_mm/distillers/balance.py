@@ -27,8 +27,9 @@ class LossBalance(nn.Module):
     ``loss_kd`` already, such as a ``loss_weight``, cancels.
 
     What was measured is averaged over all processes and kept in buffers, so that a resumed training
-    has the same factor. Not in the paper, which adjusts weights by hand "to keep a similar amount
-    of loss value" between detectors (appendix B.3).
+    has the same factor; one that starts from another's checkpoint by ``load_from`` measures anew.
+    Not in the paper, which adjusts weights by hand "to keep a similar amount of loss value" between
+    detectors (appendix B.3).
 
     Args:
         ratio (float): What ``loss_kd``, or its gradient, shall be of the student's.
@@ -50,6 +51,12 @@ class LossBalance(nn.Module):
         self.register_buffer('measured', torch.tensor(0))  # iterations
         self.register_buffer('sums', torch.zeros(2))  # over them: the student's, the point's
         self._fixed = False  # spares the look at the buffer, for which a GPU would be waited
+
+    def reset(self) -> None:
+        """Forgets what was measured: the next iterations measure anew."""
+        self.measured.zero_()
+        self.sums.zero_()
+        self._fixed = False
 
     @property
     def factor(self) -> Tensor:

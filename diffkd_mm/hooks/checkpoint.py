@@ -18,7 +18,7 @@ from mmengine.hooks import CheckpointHook as _CheckpointHook
 from mmengine.optim import OptimWrapper
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.runner import IterBasedTrainLoop, Runner
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
 from ..checkpoints.storage import (
@@ -28,6 +28,7 @@ from ..checkpoints.storage import (
     latest_checkpoint,
 )
 from ..distillers import Distiller
+from ..distillers.balance import LossBalance
 from ..distillers.student_model import is_semi_supervised
 from ..errors import DistillationError
 from ..registry import HOOKS
@@ -110,6 +111,8 @@ class CheckpointHook(_CheckpointHook):
             self.best_ckpt_path = self._in_out_dir(path)
         for name, path in getattr(self, 'best_ckpt_path_dict', {}).items():
             self.best_ckpt_path_dict[name] = path and self._in_out_dir(path)
+        if not runner._resume:
+            _measure_balances_anew(unwrapped(runner))
         # A checkpoint holds that of rank 0.
         runner.message_hub.update_info('seed', runner.seed)
 
@@ -233,14 +236,23 @@ MMENGINE_HOOKS.register_module(name='CheckpointHook', force=True, module=Checkpo
 
 
 def _refuse_sharding(runner: Runner) -> None:
+    if not isinstance(unwrapped(runner), Distiller):
+        return
     strategy = getattr(runner, 'strategy', None)
     kind = type(strategy).__name__
-    if strategy and kind not in STRATEGIES and isinstance(unwrapped(runner), Distiller):
+    if strategy and kind not in STRATEGIES:
         raise DistillationError(
             f'strategy={kind}: it cuts the parameters into pieces under names of its own, and a '
             "distiller's checkpoint has the student's names; use DDPStrategy, or the plain Runner. "
             'The teacher, which is no part of the model, would stay whole in any case.'
         )
+
+
+def _measure_balances_anew(model: nn.Module) -> None:
+    """What ``load_from`` brought was measured with the losses of another training."""
+    for module in model.modules():
+        if isinstance(module, LossBalance):
+            module.reset()
 
 
 def _sampler(loader: DataLoader) -> Any:

@@ -12,6 +12,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
+from diffkd_mm.distillers.balance import LossBalance
 from diffkd_mm.hooks import CheckpointHook
 
 
@@ -225,3 +226,24 @@ def test_no_pass_over_the_data_repeats_what_the_workers_drew(tmp_path, monkeypat
     (note,) = (x for x in runner.hooks if isinstance(x, NoteInputsHook))
     first, second = torch.cat(note.inputs).chunk(2)
     assert not torch.isin(first, second).any()
+
+
+@pytest.mark.parametrize('resume', [False, True])
+def test_only_a_resumed_training_keeps_what_a_balance_measured(tmp_path, resume):
+    """Another training has other losses, and `load_from` brings the buffers along."""
+
+    def train(name: str, **options) -> Runner:
+        cfg = toy.config(tmp_path / name, epochs=1)
+        cfg.update(options, custom_hooks=[])
+        runner = Runner.from_cfg(cfg)
+        runner.model.balance = LossBalance(ratio=1.0, iters=2)
+        runner.train()
+        return runner
+
+    runner = train('first')
+    runner.model.balance.measured.fill_(2)
+    runner.model.balance.sums.fill_(3)
+    runner.save_checkpoint(str(tmp_path), 'measured.pth')
+    balance = train('next', resume=resume, load_from=str(tmp_path / 'measured.pth')).model.balance
+    assert balance.measured == (2 if resume else 0)
+    assert balance.sums[0] == (3 if resume else 0)

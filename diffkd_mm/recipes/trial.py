@@ -168,6 +168,7 @@ def try_step(
 def _build(cfg: Config, read_weights: bool) -> tuple[Distiller, list[str]]:
     """The distiller with its teacher, and whose weights are random."""
     distiller = _with_random_weights(cfg)
+    distiller.student._dump_init_info = lambda: None  # which logs lines for every parameter
     if not read_weights:
         _draw_weights(distiller.student)
         return distiller, ['student and teacher have random weights, as asked for']

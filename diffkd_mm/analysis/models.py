@@ -159,7 +159,7 @@ def _numbers(model: nn.Module, attribute: str) -> dict[str, int]:
 
 
 def _random_detections(student: nn.Module, batch_size: int, shape: tuple[int, int]) -> dict:
-    """Noise with boxes and, where the student's images come with them, masks and a class map."""
+    """Noise with boxes, masks and, where the student's images come with one, a class map."""
     from mmdet.testing import demo_mm_inputs
 
     numbers = _numbers(student, 'num_classes')
@@ -173,15 +173,11 @@ def _random_detections(student: nn.Module, batch_size: int, shape: tuple[int, in
         batch_size,
         [(3, *shape)] * batch_size,
         num_classes=num_classes + 1,  # its labels start at 1
-        with_mask=getattr(student, 'with_mask', False) or _pads(student, 'pad_mask'),
-        with_semantic=_pads(student, 'pad_seg'),
+        with_mask=True,  # which many ask for in a way of their own
+        with_semantic=getattr(student.data_preprocessor, 'pad_seg', False),
     )
     for sample in batch['data_samples']:
         sample.gt_instances.labels -= 1
         if semantic and 'gt_sem_seg' in sample:
             sample.gt_sem_seg.sem_seg %= min(semantic)
     return batch
-
-
-def _pads(student: nn.Module, option: str) -> bool:
-    return getattr(student.data_preprocessor, option, False)

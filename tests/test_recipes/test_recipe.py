@@ -217,8 +217,8 @@ def test_dry_run_of_a_student_whose_first_weights_matter(written, tmp_path):
 def test_annotations_are_those_that_a_student_asks_for():
     student = tiny.build(tiny.retinanet())
     plain = random_batch(student, 2, (64, 64))['data_samples']
-    assert all('masks' not in x.gt_instances and 'gt_sem_seg' not in x for x in plain)
-    student.data_preprocessor.pad_mask = student.data_preprocessor.pad_seg = True
+    assert all('masks' in x.gt_instances and 'gt_sem_seg' not in x for x in plain)
+    student.data_preprocessor.pad_seg = True
     student.semantic_head, student.fusion_head = torch.nn.Module(), torch.nn.Module()
     student.semantic_head.num_classes, student.fusion_head.num_classes = 3, 50
     for sample in random_batch(student, 2, (64, 64))['data_samples']:

@@ -1,6 +1,7 @@
 """Models of a config with random weights, and made-up batches for them."""
 
 import inspect
+import re
 
 import torch
 from mmengine.config import Config
@@ -164,11 +165,10 @@ def _random_detections(student: nn.Module, batch_size: int, shape: tuple[int, in
 
     numbers = _numbers(student, 'num_classes')
     # Other classes than those of the instances.
-    semantic = [numbers.pop(path) for path in list(numbers) if 'semantic' in path]
-    for path in [path for path in numbers if 'fusion' in path]:
-        del numbers[path]
-    things = _numbers(student, 'num_things_classes') or numbers
-    num_classes = max(things.values(), default=2)
+    semantic = [n for path, n in numbers.items() if 'semantic' in path]
+    instances = [n for path, n in numbers.items() if not re.search('semantic|fusion', path)]
+    things = _numbers(student, 'num_things_classes').values() or instances
+    num_classes = max(things, default=2)
     batch = demo_mm_inputs(
         batch_size,
         [(3, *shape)] * batch_size,

@@ -15,10 +15,12 @@ from mmengine.dist import (
 )
 from mmengine.fileio import LocalBackend, get_file_backend
 from mmengine.hooks import CheckpointHook as _CheckpointHook
+from mmengine.model import MMSeparateDistributedDataParallel
 from mmengine.optim import OptimWrapper
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.runner import IterBasedTrainLoop, Runner
 from torch import Tensor, nn
+from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.utils.data import DataLoader, IterableDataset
 
 from ..checkpoints.storage import (
@@ -72,7 +74,7 @@ class CheckpointHook(_CheckpointHook):
         """Chooses the checkpoint if the training is to resume from the latest one.
 
         Raises:
-            DistillationError: If the strategy would cut a distiller's parameters into pieces.
+            DistillationError: If strategy or wrapper would cut a distiller into pieces.
         """
         _refuse_sharding(runner)
         if not runner._resume or runner._load_from is not None:
@@ -245,6 +247,12 @@ def _refuse_sharding(runner: Runner) -> None:
             f'strategy={kind}: it cuts the parameters into pieces under names of its own, and a '
             "distiller's checkpoint has the student's names; use DDPStrategy, or the plain Runner. "
             'The teacher, which is no part of the model, would stay whole in any case.'
+        )
+    if isinstance(runner.model, (FullyShardedDataParallel, MMSeparateDistributedDataParallel)):
+        raise DistillationError(
+            f'model_wrapper_cfg={type(runner.model).__name__}: it wraps the parts of a distiller, '
+            "whose checkpoint has the student's names; use MMDistributedDataParallel, or leave "
+            'model_wrapper_cfg out.'
         )
 
 

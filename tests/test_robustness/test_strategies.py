@@ -6,6 +6,7 @@ import pytest
 import tiny
 import torch
 import toy
+from mmengine.model import MMFullyShardedDataParallel, MMSeparateDistributedDataParallel
 from mmengine.runner import FlexibleRunner, Runner
 
 from diffkd_mm.errors import DistillationError
@@ -57,6 +58,15 @@ def test_fsdp_is_refused_before_the_first_step(tmp_path, teacher_checkpoint):
             FlexibleRunner.from_cfg(cfg).train()
 
     toy.in_two_processes(tmp_path, train)
+    plain = training(
+        tmp_path, teacher_checkpoint, 'fsdp', model_wrapper_cfg=wrapper, launcher='pytorch'
+    )
+
+    def train_with_the_plain_runner() -> None:
+        with pytest.raises(DistillationError, match='=MMFullyShardedDataParallel: it wraps'):
+            Runner.from_cfg(plain).train()
+
+    toy.in_two_processes(tmp_path, train_with_the_plain_runner)
     assert not list((tmp_path / 'fsdp').glob('*.pth'))
 
 
@@ -68,4 +78,26 @@ def test_only_distillers_are_refused(name, teacher_checkpoint):
     model = tiny.build(tiny.distiller(teacher_checkpoint))
     distiller = SimpleNamespace(model=model, **rest)
     with pytest.raises(DistillationError, match=f'strategy={name}: .* use DDPStrategy'):
+        CheckpointHook().before_run(distiller)
+
+
+@pytest.mark.parametrize(
+    ('wrapper', 'name'),
+    [
+        (MMFullyShardedDataParallel, '_fsdp_wrapped_module'),
+        (MMSeparateDistributedDataParallel, 'module'),
+    ],
+)
+def test_wrappers_of_the_parts_are_refused(wrapper, name, teacher_checkpoint):
+    """Before an epoch is lost: FSDP fails at the checkpoint only."""
+
+    def wrapped(model: torch.nn.Module) -> SimpleNamespace:
+        outer = wrapper.__new__(wrapper)  # to build one takes processes
+        torch.nn.Module.__init__(outer)
+        outer._modules[name] = model
+        return SimpleNamespace(model=outer, _resume=False, _load_from=None)
+
+    CheckpointHook().before_run(wrapped(tiny.build(tiny.retinanet())))
+    distiller = wrapped(tiny.build(tiny.distiller(teacher_checkpoint)))
+    with pytest.raises(DistillationError, match=f'{wrapper.__name__}: .* MMDistributedDataPar'):
         CheckpointHook().before_run(distiller)

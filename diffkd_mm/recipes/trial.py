@@ -114,6 +114,7 @@ def try_step(
             student does not take a step on noise, as one that needs annotations of another kind.
     """
     init_default_scope(cfg.get('default_scope', 'mmengine'))
+    hint = '' if shape is None else '; there are models that need larger images'
     if shape is not None:
         take_images_of_any_size(cfg)
     distiller, random = _build(cfg, read_weights)
@@ -141,7 +142,7 @@ def try_step(
         except Exception as error:  # a model may ask for annotations that are not made up here
             raise DistillationError(
                 f'the step failed on {batch_size} images of noise, {shape[0]}×{shape[1]}: '
-                f'{type(error).__name__}: {first_line(error)}'
+                f'{type(error).__name__}: {first_line(error)}{hint}'
             ) from error
     seconds = phases.now() - start
     shape = tuple(data['inputs'].shape[2:])  # a data preprocessor may have padded them

@@ -235,7 +235,9 @@ def test_dry_run_of_a_student_that_needs_other_annotations(written, tmp_path, mo
 
     cfg = _distillation(written, tmp_path, 'missing.pth')
     monkeypatch.setattr(RetinaNet, 'loss', loss)
-    message = 'the step failed on 1 images of noise, 64×64: AttributeError: .*gt_sem_seg.*larger images'
+    message = (
+        'the step failed on 1 images of noise, 64×64: AttributeError: .*gt_sem_seg.*larger images'
+    )
     with pytest.raises(DistillationError, match=message):
         try_step(cfg, (64, 64), batch_size=1, read_weights=False)
 

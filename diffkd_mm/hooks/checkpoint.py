@@ -15,12 +15,11 @@ from mmengine.dist import (
 )
 from mmengine.fileio import LocalBackend, get_file_backend
 from mmengine.hooks import CheckpointHook as _CheckpointHook
-from mmengine.model import MMSeparateDistributedDataParallel
+from mmengine.model import MMFullyShardedDataParallel, MMSeparateDistributedDataParallel
 from mmengine.optim import OptimWrapper
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.runner import IterBasedTrainLoop, Runner
 from torch import Tensor, nn
-from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.utils.data import DataLoader, IterableDataset
 
 from ..checkpoints.storage import (
@@ -248,7 +247,7 @@ def _refuse_sharding(runner: Runner) -> None:
             "distiller's checkpoint has the student's names; use DDPStrategy, or the plain Runner. "
             'The teacher, which is no part of the model, would stay whole in any case.'
         )
-    if isinstance(runner.model, (FullyShardedDataParallel, MMSeparateDistributedDataParallel)):
+    if isinstance(runner.model, (MMFullyShardedDataParallel, MMSeparateDistributedDataParallel)):
         raise DistillationError(
             f'model_wrapper_cfg={type(runner.model).__name__}: it wraps the parts of a distiller, '
             "whose checkpoint has the student's names; use MMDistributedDataParallel, or leave "
